@@ -1,0 +1,3 @@
+//! Sessions, settings, history; publishes one [`snapshot::Snapshot`], takes [`snapshot::Command`]s.
+
+pub mod snapshot;

@@ -1,0 +1,35 @@
+//! What an origin is told and what it tells.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::units::{ByteRange, FetchId, OriginId};
+
+/// Which URL holds which bytes of torrent space. One part for a single file; one per file for a folder (BEP 19).
+/// Parts are sorted and do not overlap; padding is in none and is never asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OriginMap {
+    pub parts: Vec<OriginPart>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OriginPart {
+    pub range: ByteRange,
+    pub url: String,
+}
+
+/// From an origin to the driver, over a bounded channel.
+#[derive(Debug)]
+pub enum OriginEvent {
+    /// The probe came back: it serves ranges and the length is what the torrent says.
+    Up { origin: OriginId, bidding: bool, rtt: Option<Duration> },
+    /// Left alone from now on, in words for the user ("ignored Range", "file is 3 bytes long, not 734 003 200").
+    Down { origin: OriginId, reason: String },
+    /// Bytes in order within a fetch; any length.
+    Bytes { fetch: FetchId, offset: u64, data: Bytes },
+    /// The whole range was delivered.
+    Done { fetch: FetchId },
+    /// It broke and resuming failed too. What was delivered stays.
+    Failed { fetch: FetchId, reason: String },
+}

@@ -1,0 +1,3 @@
+//! Sockets to the server: ranged GETs, bids.
+
+pub mod api;

@@ -1,0 +1,3 @@
+//! Sockets to peers: wire, link, metadata exchange, discovery, listener.
+
+pub mod api;
