@@ -123,6 +123,18 @@ pub enum Action {
     Verify {
         piece: PieceIndex,
     },
+    /// The reader may have these bytes now: checked, or from a server that is trusted so far.
+    Playable {
+        range: ByteRange,
+    },
+    /// The piece's bytes are void: the reader may no longer have what was playable of it.
+    Void {
+        piece: PieceIndex,
+    },
+    /// Treat this server as gone: it sent bytes whose hash failed.
+    DropOrigin {
+        origin: OriginId,
+    },
     /// Tell every peer that we have the piece now.
     Announce {
         piece: PieceIndex,

@@ -1,9 +1,435 @@
 //! Every decision, and nothing else: which block is asked of whom, when, and at whose expense.
 //!
 //! Architecture invariant: sans-IO. Nothing in here reads a clock, opens a socket, starts a thread, sends on a channel,
-//! writes a log or draws a random number of its own: time comes in with each event, the seed at construction.
+//! writes a log or draws a random number of its own: time comes in with each event, the seed at construction. The same
+//! events in the same order give the same actions.
+//!
+//! Where to find a rule: deadlines and zones in `zones`, forecasts in `forecast`, the spread of requests in `schedule`,
+//! second requests in `hedge`, rarest first in `ahead` and `availability`, bids in `bid`, ranged GETs in `server`, the
+//! peers' receive budget in `priority`, start and rebuffer in `playout`, choking in `upload`, bad pieces in `trust`.
 
+mod ahead;
 pub mod api;
+mod availability;
+mod bid;
+mod board;
+pub mod config;
+mod forecast;
+mod hedge;
+mod links;
+mod playout;
+mod priority;
+mod rng;
+mod schedule;
+mod server;
 pub mod snapshot;
+mod trust;
+mod upload;
+mod view;
+mod zones;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
 
 pub use api::{Action, Bid, Event, Phase, Timeline};
+pub use config::Config;
+
+use availability::Availability;
+use board::{Board, Giver};
+use forecast::Gauge;
+use links::Link;
+use rng::Rng;
+use server::Servers;
+use snapshot::{BidRecord, Totals};
+use zones::Position;
+
+use crate::units::{BlockRef, Instant, Layout, LinkId, PieceIndex, PieceSet};
+
+/// How often time alone can change a decision.
+const TICK: Duration = Duration::from_millis(100);
+
+/// All state about who has what, what was asked of whom, how fast each source is, where the playhead is.
+pub struct Engine {
+    config: Config,
+    rng: Rng,
+    board: Board,
+    availability: Availability,
+    links: BTreeMap<LinkId, Link>,
+    position: Position,
+    servers: Servers,
+    upload: upload::Upload,
+    priority: priority::Priority,
+    playout: playout::Playout,
+    trust: trust::Trust,
+    totals: Totals,
+    swarm_gauge: Gauge,
+    server_gauge: Gauge,
+    upload_gauge: Gauge,
+    bids: VecDeque<BidRecord>,
+    /// What is asked for no longer matters as it did: cancel before asking anew.
+    restart: bool,
+    last_tick: Option<Instant>,
+    wanted_peers: u32,
+}
+
+impl Engine {
+    /// `have` holds the pieces verified in an earlier run; `seed` decides all ties.
+    pub fn new(layout: Layout, have: PieceSet, seed: u64, config: Config) -> Self {
+        Self {
+            rng: Rng::new(seed),
+            availability: Availability::new(layout.piece_count()),
+            board: Board::new(layout, have),
+            links: BTreeMap::new(),
+            position: Position::default(),
+            servers: Servers::default(),
+            upload: upload::Upload::default(),
+            priority: priority::Priority::default(),
+            playout: playout::Playout::default(),
+            trust: trust::Trust::default(),
+            totals: Totals::default(),
+            swarm_gauge: Gauge::default(),
+            server_gauge: Gauge::default(),
+            upload_gauge: Gauge::default(),
+            bids: VecDeque::new(),
+            restart: false,
+            last_tick: None,
+            wanted_peers: 0,
+            config,
+        }
+    }
+
+    /// Takes one event in and says what is to be done about it.
+    pub fn handle(&mut self, now: Instant, event: Event, actions: &mut Vec<Action>) {
+        self.note(now, event, actions);
+        self.decide(now, actions);
+    }
+
+    /// Takes several events that happened together, and decides once.
+    pub fn handle_all(&mut self, now: Instant, events: impl IntoIterator<Item = Event>, actions: &mut Vec<Action>) {
+        for event in events {
+            self.note(now, event, actions);
+        }
+        self.decide(now, actions);
+    }
+
+    /// When time alone may change a decision: send a [`Event::Tick`] then. `None` while nothing is going on.
+    pub fn next_wakeup(&self) -> Option<Instant> {
+        let moving = matches!(self.position.phase, Phase::Playing) || self.position.waits();
+        let busy = self.links.values().any(|l| !l.asks.is_empty() || !l.wishes.is_empty()) || self.servers.busy();
+        let fading = self.swarm_gauge.get() + self.server_gauge.get() + self.upload_gauge.get() > 0.0;
+        let last = self.last_tick.unwrap_or_default();
+        if self.position.file.is_some() && (moving || busy || fading) {
+            return Some(last + TICK);
+        }
+        // Choking rounds go on while anybody wants something of ours.
+        self.links.values().any(|l| l.peer_interested).then(|| last + Duration::from_secs(1))
+    }
+
+    /// Books what happened; decides nothing that depends on anything else.
+    fn note(&mut self, now: Instant, event: Event, actions: &mut Vec<Action>) {
+        match event {
+            Event::LinkUp { link, rtt } => {
+                self.links.insert(link, Link::new(link, self.board.layout().piece_count(), rtt, now));
+            }
+            Event::LinkDown { link } => self.link_down(link),
+            Event::Bitfield { link, pieces } => self.bitfield(link, pieces, actions),
+            Event::Have { link, piece } => self.have(link, piece, actions),
+            Event::Choked { link } => {
+                if let Some(l) = self.links.get_mut(&link) {
+                    l.choked = true;
+                }
+                self.drop_asks(link, false);
+            }
+            Event::Unchoked { link } => {
+                if let Some(l) = self.links.get_mut(&link) {
+                    l.choked = false;
+                }
+            }
+            Event::Interested { link, interested } => self.note_interest(now, link, interested, actions),
+            Event::BlockArrived { link, block } => self.block_arrived(now, link, block, actions),
+            Event::BlockRejected { link, block } => self.withdraw(link, block, true),
+            Event::BlockRequested { link, piece, begin, len } => self.note_wish(link, piece, begin, len),
+            Event::BlockUnrequested { link, piece, begin, len } => self.drop_wish(link, piece, begin, len),
+            Event::BlockSent { link, len } => self.note_sent(link, len),
+            Event::PieceVerified { piece } => self.piece_verified(piece, actions),
+            Event::PieceCorrupt { piece } => self.piece_corrupt(piece, actions),
+            Event::OriginUp { origin, bidding, rtt } => self.servers.up(origin, bidding, rtt),
+            Event::OriginDown { origin } => self.origin_down(origin),
+            Event::ServerBytes { fetch, upto } => self.server_bytes(now, fetch, upto, actions),
+            Event::ServerDone { fetch } => self.fetch_ended(fetch),
+            Event::ServerFailed { fetch } => self.fetch_failed(now, fetch),
+            Event::Granted { origin, bits, expires } => self.granted(origin, bits, expires),
+            Event::FileChosen { range } => {
+                self.position = Position { file: Some(range), reader_at: range.start, told: now, ..Position::default() };
+                self.reindex(now);
+                self.recount(actions);
+            }
+            Event::ReaderAt { offset } => self.position.reader_at = offset,
+            Event::ReaderBlocked { range } => {
+                let known = self.position.blocked.is_some_and(|b| b.start == range.start);
+                self.position.blocked = Some(range);
+                self.position.reader_at = range.start;
+                // A jump of the reader while the clock stands (a seek, the index at the end) makes old requests stale.
+                let window = self.position.window(now, &self.config);
+                self.restart |= !known && self.position.waits() && !window.contains(range.start);
+            }
+            Event::ReaderResumed => self.position.blocked = None,
+            Event::Playhead { at, phase } => self.note_playhead(now, at, phase),
+            Event::Timeline(t) => {
+                self.position.timeline = Some(t);
+                self.reindex(now);
+            }
+            Event::Tick => {}
+        }
+    }
+
+    /// All decisions, from the most pressing on.
+    fn decide(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        let tick = self.last_tick.is_none_or(|t| now.since(t) >= TICK);
+        if tick {
+            self.last_tick = Some(now);
+            self.swarm_gauge.fold(now);
+            self.server_gauge.fold(now);
+            self.upload_gauge.fold(now);
+            for l in self.links.values_mut() {
+                l.down.fold(now);
+                l.up.fold(now);
+            }
+            self.expire(now, actions);
+        }
+        if self.position.file.is_some() && self.position.phase != Phase::Ended {
+            self.schedule(now, tick, actions);
+            self.want_peers(actions);
+        }
+        if tick {
+            self.prioritise(now, actions);
+            self.choke_round(now, actions);
+        }
+        self.gate(now, actions);
+        self.serve_wishes(now, actions);
+    }
+
+    fn link_down(&mut self, link: LinkId) {
+        self.drop_asks(link, true);
+        if let Some(l) = self.links.remove(&link) {
+            self.availability.remove_all(&l.has);
+        }
+        self.board.end_parole(link);
+    }
+
+    fn bitfield(&mut self, link: LinkId, pieces: PieceSet, actions: &mut Vec<Action>) {
+        let Some(l) = self.links.get_mut(&link).filter(|l| l.has.universe() == pieces.universe()) else { return };
+        self.availability.remove_all(&l.has);
+        self.availability.add_all(&pieces);
+        l.has = pieces;
+        self.recount_link(link, actions);
+    }
+
+    fn have(&mut self, link: LinkId, piece: PieceIndex, actions: &mut Vec<Action>) {
+        let Some(l) = self.links.get_mut(&link) else { return };
+        if l.has.insert(piece) {
+            self.availability.inc(piece);
+            if !self.board.is_here(piece) && self.wanted(piece) {
+                if let Some(l) = self.links.get_mut(&link) {
+                    l.useful += 1;
+                }
+                self.tell_interest(link, actions);
+            }
+        }
+    }
+
+    /// Whether the piece holds bytes of the chosen file; before a choice every piece may.
+    fn wanted(&self, piece: PieceIndex) -> bool {
+        self.position.file.is_none_or(|f| self.board.layout().pieces_in(f).contains(&piece.0))
+    }
+
+    /// Counts anew what the link could give us, and tells it.
+    fn recount_link(&mut self, link: LinkId, actions: &mut Vec<Action>) {
+        let Some(l) = self.links.get(&link) else { return };
+        let useful = l.has.iter().filter(|p| !self.board.is_here(*p) && self.wanted(*p)).count() as u32;
+        if let Some(l) = self.links.get_mut(&link) {
+            l.useful = useful;
+        }
+        self.tell_interest(link, actions);
+    }
+
+    fn recount(&mut self, actions: &mut Vec<Action>) {
+        for link in self.links.keys().copied().collect::<Vec<_>>() {
+            self.recount_link(link, actions);
+        }
+    }
+
+    fn tell_interest(&mut self, link: LinkId, actions: &mut Vec<Action>) {
+        if let Some(l) = self.links.get_mut(&link).filter(|l| l.interested != (l.useful > 0)) {
+            l.interested = l.useful > 0;
+            actions.push(Action::Interest { link, interested: l.interested });
+        }
+    }
+
+    fn note_playhead(&mut self, now: Instant, at: crate::units::MediaTime, phase: Phase) {
+        let before = self.position.media_now(now);
+        let jumped = (at.as_secs_f64() - before.as_secs_f64()).abs() > 2.0;
+        let stopped = phase != self.position.phase && matches!(phase, Phase::Seeking | Phase::Stalled);
+        self.restart |= jumped || stopped;
+        self.playout.phase(self.position.phase, phase, jumped);
+        self.position.playhead = at;
+        self.position.phase = phase;
+        self.position.told = now;
+        if jumped {
+            self.reindex(now);
+        }
+    }
+
+    /// Takes one request off the books on both sides.
+    fn withdraw(&mut self, link: LinkId, block: BlockRef, tried: bool) {
+        if let Some(l) = self.links.get_mut(&link) {
+            l.unask(block);
+        }
+        self.board.unask(block, link, tried);
+        self.reindex_piece(block.piece);
+    }
+
+    fn drop_asks(&mut self, link: LinkId, tried: bool) {
+        let asks = self.links.get(&link).map(|l| l.asks.iter().map(|a| a.block).collect::<Vec<_>>()).unwrap_or_default();
+        for block in asks {
+            self.withdraw(link, block, tried);
+        }
+    }
+
+    fn block_arrived(&mut self, now: Instant, link: LinkId, block: BlockRef, actions: &mut Vec<Action>) {
+        let len = self.board.layout().block_range(block).len();
+        self.totals.swarm += len;
+        self.swarm_gauge.add(len);
+        if let Some(l) = self.links.get_mut(&link) {
+            l.arrived(now, block, len, &self.config);
+        }
+        let fetch = self.board.cell(block).and_then(|c| c.fetch);
+        self.availability.take(block.piece);
+        match self.board.arrived(block, Giver::Link(link)) {
+            None => self.totals.duplicate += len,
+            Some(others) => {
+                self.cancel_others(block, others.into_iter().filter(|l| *l != link), actions);
+                self.piece_progress(block.piece, actions);
+                if let Some(fetch) = fetch {
+                    self.abort_if_done(fetch, actions);
+                }
+            }
+        }
+    }
+
+    /// The race for a block is over: whoever else was asked need not send it.
+    fn cancel_others(&mut self, block: BlockRef, others: impl Iterator<Item = LinkId>, actions: &mut Vec<Action>) {
+        for link in others {
+            if let Some(l) = self.links.get_mut(&link) {
+                l.unask(block);
+            }
+            actions.push(Action::Cancel { link, block });
+        }
+    }
+
+    fn piece_progress(&mut self, piece: PieceIndex, actions: &mut Vec<Action>) {
+        if self.board.complete(piece) {
+            actions.push(Action::Verify { piece });
+        }
+    }
+
+    fn piece_verified(&mut self, piece: PieceIndex, actions: &mut Vec<Action>) {
+        self.board.verify(piece);
+        self.availability.take(piece);
+        actions.push(Action::Playable { range: self.board.layout().piece_range(piece) });
+        actions.push(Action::Announce { piece });
+        if self.wanted(piece) {
+            let losers: Vec<LinkId> = self.links.values().filter(|l| l.has.contains(piece)).map(|l| l.id).collect();
+            for link in losers {
+                if let Some(l) = self.links.get_mut(&link) {
+                    l.useful = l.useful.saturating_sub(1);
+                }
+                self.tell_interest(link, actions);
+            }
+        }
+    }
+
+    /// Withdraws requests that nobody will answer, and stops counting on links that fell silent.
+    fn expire(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        let mut stale = Vec::new();
+        let mut silent = Vec::new();
+        for l in self.links.values_mut() {
+            if !l.asks.is_empty() && !l.snubbed && now.since(l.last_arrival) > self.config.snub {
+                l.snubbed = true;
+                silent.push(l.id);
+            }
+            stale.extend(
+                l.asks.iter().filter(|a| now.since(a.at) > self.config.request_timeout).map(|a| (l.id, a.block)),
+            );
+        }
+        for link in silent {
+            // All but the oldest request: one is left to show that the link lives again.
+            let asks: Vec<BlockRef> = self.links[&link].asks.iter().skip(1).map(|a| a.block).collect();
+            stale.extend(asks.into_iter().map(|b| (link, b)));
+            self.board.end_parole(link);
+        }
+        for (link, block) in stale {
+            actions.push(Action::Cancel { link, block });
+            self.withdraw(link, block, true);
+        }
+    }
+
+    fn want_peers(&mut self, actions: &mut Vec<Action>) {
+        let want = self.config.links_wanted;
+        if self.wanted_peers != want {
+            self.wanted_peers = want;
+            actions.push(Action::WantPeers { count: want });
+        }
+    }
+
+    /// The rate to assume for a link too young to know: the swarm's average.
+    fn typical_rate(&self, now: Instant) -> f64 {
+        let (sum, n) = self
+            .links
+            .values()
+            .filter(|l| !l.choked)
+            .filter_map(|l| l.meter.rate_at(now))
+            .fold((0.0, 0.0), |(s, n), r| (s + r, n + 1.0));
+        if n > 0.0 { sum / n } else { self.config.rate_unknown }
+    }
+
+    /// Checks what must hold between the parts after every event; what is wrong, if anything. For tests.
+    pub fn check(&self) -> Result<(), String> {
+        self.board.check()?;
+        self.availability.check()?;
+        for (p, g) in self.board.begun() {
+            for (i, c) in g.cells.iter().enumerate() {
+                let block = BlockRef { piece: *p, block: i as u32 };
+                for link in &c.asked {
+                    let asks = self.links.get(link).map_or(0, |l| l.asks.iter().filter(|a| a.block == block).count());
+                    if asks != 1 {
+                        return Err(format!("block {block:?} is asked of {link:?}, whose queue has it {asks} times"));
+                    }
+                }
+                if c.asked.len() > 2 {
+                    return Err(format!("block {block:?} is asked of {} links", c.asked.len()));
+                }
+            }
+        }
+        for l in self.links.values() {
+            for a in &l.asks {
+                if !l.has.contains(a.block.piece) {
+                    return Err(format!("{:?} was asked of {:?}, which has it not", a.block, l.id));
+                }
+                if !self.board.cell(a.block).is_some_and(|c| c.asked.contains(&l.id)) {
+                    return Err(format!("{:?} is in the queue of {:?} but not on the board", a.block, l.id));
+                }
+            }
+        }
+        self.servers.check()
+    }
+
+    /// What the engine shows of itself.
+    pub fn snapshot(&self, now: Instant) -> Arc<snapshot::EngineSnapshot> {
+        Arc::new(self.view(now))
+    }
+}

@@ -1,0 +1,72 @@
+//! The bid (claim 1): the maximum number of bits to receive from the server over the horizon. Once a second, and at once
+//! when an urgent block is forecast to miss and nothing is granted: the bits of all blocks the swarm is forecast to miss,
+//! less what is granted and not yet used. A plain web server grants each bid to itself.
+
+use super::snapshot::{BIDS_KEPT, BidRecord};
+use super::zones::Due;
+use super::{Action, Bid, Engine};
+use crate::units::{Instant, OriginId};
+
+impl Engine {
+    pub(super) fn bid(&mut self, now: Instant, miss: &[Due], actions: &mut Vec<Action>) {
+        let due_now = self.servers.last_bid.is_none_or(|t| now.since(t) >= self.config.bid_every);
+        let urgent = miss.first().is_some_and(|d| d.in_s < self.config.urgent.as_secs_f64());
+        let granted: u64 = self.servers.origins.values().map(|o| o.granted).sum();
+        if !(due_now || urgent && granted == 0) {
+            return;
+        }
+        let seconds = self.config.horizon.as_secs() as usize;
+        let mut due_bits = vec![0u64; seconds];
+        let layout = *self.board.layout();
+        for d in miss.iter().filter(|d| self.board.cell(d.block).is_none_or(|c| c.fetch.is_none())) {
+            due_bits[(d.in_s as usize).min(seconds - 1)] += layout.block_range(d.block).len() * 8;
+        }
+        let max_bits = due_bits.iter().sum::<u64>().saturating_sub(granted);
+        if due_now {
+            self.servers.last_bid = Some(now);
+        }
+        if max_bits == 0 {
+            return;
+        }
+        self.servers.last_bid = Some(now);
+        if self.bids.len() >= BIDS_KEPT {
+            self.bids.pop_front();
+        }
+        self.bids.push_back(BidRecord { at: now, max_bits, grant_bits: 0, used_bits: 0 });
+        let n = self.servers.origins.len() as u64;
+        let origins: Vec<(OriginId, bool)> = self.servers.origins.iter().map(|(id, o)| (*id, o.bidding)).collect();
+        for (origin, bidding) in origins {
+            let share = max_bits.div_ceil(n);
+            if bidding {
+                let due_bits = due_bits.iter().map(|b| b / n).collect();
+                actions.push(Action::Bid { origin, bid: Bid { max_bits: share, due_bits } });
+            } else {
+                self.grant(origin, share, None);
+            }
+        }
+    }
+
+    /// The server's answer.
+    pub(super) fn granted(&mut self, origin: OriginId, bits: u64, expires: Instant) {
+        self.grant(origin, bits, Some(expires));
+    }
+
+    fn grant(&mut self, origin: OriginId, bits: u64, expires: Option<Instant>) {
+        let Some(o) = self.servers.origins.get_mut(&origin) else { return };
+        // A grant that expired is not carried over.
+        o.granted = if expires.is_some() { bits } else { o.granted + bits };
+        o.expires = expires;
+        if let Some(b) = self.bids.back_mut() {
+            b.grant_bits += bits;
+        }
+    }
+
+    /// Counts received bits against the oldest bid that is not used up.
+    pub(super) fn note_used(&mut self, mut bits: u64) {
+        for b in self.bids.iter_mut() {
+            let take = bits.min(b.grant_bits.saturating_sub(b.used_bits));
+            b.used_bits += take;
+            bits -= take;
+        }
+    }
+}

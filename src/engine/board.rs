@@ -1,0 +1,288 @@
+//! Pieces and blocks: what is here, what was asked of whom.
+//!
+//! Invariant: a piece is exactly one of *missing* (no table), *begun* (a table in which at least one block is asked for or
+//! here), *checking* (all blocks here, hash not known) or *here* (verified, no table). A block that is here is asked of
+//! nobody. [`Board::check`] verifies it, and tests call it after every step.
+
+use std::collections::BTreeMap;
+
+use super::snapshot::{Origin, PieceState};
+use crate::units::{BlockRef, ByteRange, FetchId, Layout, LinkId, PieceIndex, PieceSet};
+
+/// Who brought a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Giver {
+    Link(LinkId),
+    Server,
+}
+
+/// One block of a begun piece.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Cell {
+    pub here: Option<Giver>,
+    /// At most two: the first, and a hedge.
+    pub asked: Vec<LinkId>,
+    pub fetch: Option<FetchId>,
+    /// Links that were asked for it and lost the request or the race: not hedged to again.
+    pub tried: Vec<LinkId>,
+}
+
+impl Cell {
+    /// Neither here nor on its way.
+    pub fn free(&self) -> bool {
+        self.here.is_none() && self.asked.is_empty() && self.fetch.is_none()
+    }
+}
+
+/// A piece that is not whole yet.
+#[derive(Debug, Clone)]
+pub struct Begun {
+    pub cells: Vec<Cell>,
+    pub here: u32,
+    pub checking: bool,
+    /// After a failed hash with several givers: all blocks from this one, to learn who lies.
+    pub parole: Option<LinkId>,
+    /// Times its hash failed.
+    pub failures: u32,
+}
+
+impl Begun {
+    /// Where its blocks came from so far.
+    pub fn origin(&self) -> Origin {
+        let peers = self.cells.iter().any(|c| matches!(c.here, Some(Giver::Link(_))));
+        let server = self.cells.iter().any(|c| c.here == Some(Giver::Server));
+        match (peers, server) {
+            (true, true) => Origin::Both,
+            (false, true) => Origin::Server,
+            (true, false) => Origin::Peers,
+            (false, false) => Origin::None,
+        }
+    }
+}
+
+/// All pieces of a torrent.
+#[derive(Debug, Clone)]
+pub struct Board {
+    layout: Layout,
+    verified: PieceSet,
+    begun: BTreeMap<PieceIndex, Begun>,
+    /// Origin of each verified piece, and how often it failed before.
+    origins: Vec<Origin>,
+    failures: BTreeMap<PieceIndex, u32>,
+}
+
+impl Board {
+    /// `have` was verified in an earlier run.
+    pub fn new(layout: Layout, have: PieceSet) -> Self {
+        let origins = (0..layout.piece_count())
+            .map(|p| if have.contains(PieceIndex(p)) { Origin::Disk } else { Origin::None })
+            .collect();
+        Self { layout, verified: have, begun: BTreeMap::new(), origins, failures: BTreeMap::new() }
+    }
+
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    pub fn verified(&self) -> &PieceSet {
+        &self.verified
+    }
+
+    pub fn is_here(&self, p: PieceIndex) -> bool {
+        self.verified.contains(p)
+    }
+
+    pub fn begun(&self) -> &BTreeMap<PieceIndex, Begun> {
+        &self.begun
+    }
+
+    pub fn get(&self, p: PieceIndex) -> Option<&Begun> {
+        self.begun.get(&p)
+    }
+
+    /// The block's cell, where its piece is begun.
+    pub fn cell(&self, b: BlockRef) -> Option<&Cell> {
+        self.begun.get(&b.piece)?.cells.get(b.block as usize)
+    }
+
+    /// Whether the block's bytes are here, checked or not.
+    pub fn block_here(&self, b: BlockRef) -> bool {
+        self.is_here(b.piece) || self.cell(b).is_some_and(|c| c.here.is_some())
+    }
+
+    /// The block's cell, beginning its piece if need be. `None` for a block that does not exist or is verified.
+    fn cell_mut(&mut self, b: BlockRef) -> Option<&mut Cell> {
+        let blocks = self.layout.block_count(b.piece);
+        if self.is_here(b.piece) || b.block >= blocks {
+            return None;
+        }
+        let failures = self.failures.get(&b.piece).copied().unwrap_or(0);
+        let begun = self.begun.entry(b.piece).or_insert_with(|| Begun {
+            cells: vec![Cell::default(); blocks as usize],
+            here: 0,
+            checking: false,
+            parole: None,
+            failures,
+        });
+        begun.cells.get_mut(b.block as usize)
+    }
+
+    /// Books that `link` was asked for the block; false when it was asked already or the block is here.
+    pub fn ask(&mut self, b: BlockRef, link: LinkId) -> bool {
+        match self.cell_mut(b) {
+            Some(c) if c.here.is_none() && !c.asked.contains(&link) => c.asked.push(link),
+            _ => return false,
+        }
+        if let Some(g) = self.begun.get_mut(&b.piece).filter(|g| g.failures > 0 && g.parole.is_none()) {
+            g.parole = Some(link);
+        }
+        true
+    }
+
+    /// Whether the link may be asked for blocks of the piece: all but one are barred while it is on parole.
+    pub fn admits(&self, p: PieceIndex, link: LinkId) -> bool {
+        self.begun.get(&p).and_then(|g| g.parole).is_none_or(|l| l == link)
+    }
+
+    /// The link went silent or away: whoever is next may fill the pieces it was to fill alone.
+    pub fn end_parole(&mut self, link: LinkId) {
+        for g in self.begun.values_mut().filter(|g| g.parole == Some(link)) {
+            g.parole = None;
+        }
+    }
+
+    /// Books that a server range covers the block.
+    pub fn ask_server(&mut self, b: BlockRef, fetch: FetchId) {
+        if let Some(c) = self.cell_mut(b).filter(|c| c.here.is_none()) {
+            c.fetch = Some(fetch);
+        }
+    }
+
+    /// `link` will not bring the block.
+    pub fn unask(&mut self, b: BlockRef, link: LinkId, tried: bool) {
+        if let Some(c) = self.begun.get_mut(&b.piece).and_then(|g| g.cells.get_mut(b.block as usize)) {
+            c.asked.retain(|l| *l != link);
+            if tried && !c.tried.contains(&link) && c.tried.len() < 8 {
+                c.tried.push(link);
+            }
+        }
+        self.forget_if_untouched(b.piece);
+    }
+
+    /// The fetch will not bring the block.
+    pub fn unask_server(&mut self, b: BlockRef, fetch: FetchId) {
+        if let Some(c) = self.begun.get_mut(&b.piece).and_then(|g| g.cells.get_mut(b.block as usize))
+            && c.fetch == Some(fetch)
+        {
+            c.fetch = None;
+        }
+        self.forget_if_untouched(b.piece);
+    }
+
+    /// The block's bytes are in the store. Returns who else was asked, or `None` when it was here before.
+    pub fn arrived(&mut self, b: BlockRef, from: Giver) -> Option<Vec<LinkId>> {
+        let c = self.cell_mut(b)?;
+        if c.here.is_some() {
+            return None;
+        }
+        c.here = Some(from);
+        c.fetch = None;
+        let others = std::mem::take(&mut c.asked);
+        if let Some(g) = self.begun.get_mut(&b.piece) {
+            g.here += 1;
+        }
+        Some(others)
+    }
+
+    /// True once when all blocks have become here: the piece's hash is to be checked.
+    pub fn complete(&mut self, p: PieceIndex) -> bool {
+        match self.begun.get_mut(&p) {
+            Some(g) if !g.checking && g.here as usize == g.cells.len() => {
+                g.checking = true;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The piece's hash checks. Returns the table it had.
+    pub fn verify(&mut self, p: PieceIndex) -> Option<Begun> {
+        if !self.verified.insert(p) {
+            return None;
+        }
+        self.failures.remove(&p);
+        let begun = self.begun.remove(&p);
+        self.origins[p.get()] = begun.as_ref().map_or(Origin::Disk, Begun::origin);
+        begun
+    }
+
+    /// The piece's hash does not check: its bytes are void. Returns the table it had.
+    pub fn void(&mut self, p: PieceIndex) -> Option<Begun> {
+        let begun = self.begun.remove(&p)?;
+        *self.failures.entry(p).or_insert(0) += 1;
+        Some(begun)
+    }
+
+    /// Times the piece's hash failed.
+    pub fn failures(&self, p: PieceIndex) -> u32 {
+        self.failures.get(&p).copied().unwrap_or(0)
+    }
+
+    pub fn state(&self, p: PieceIndex) -> PieceState {
+        match self.begun.get(&p) {
+            _ if self.is_here(p) => PieceState::Here,
+            None => PieceState::Missing,
+            Some(g) if g.checking => PieceState::Checking,
+            Some(_) => PieceState::Begun,
+        }
+    }
+
+    /// Where what is here of a piece came from.
+    pub fn origin(&self, p: PieceIndex) -> Origin {
+        self.origins.get(p.get()).copied().unwrap_or_default()
+    }
+
+    /// The first byte of the range that is not here (verified or not); the range's end when all are.
+    pub fn first_missing(&self, r: ByteRange) -> u64 {
+        let mut at = r.start;
+        while at < r.end {
+            let p = self.layout.piece_at(at);
+            if self.is_here(p) {
+                at = self.layout.piece_range(p).end;
+                continue;
+            }
+            let b = self.layout.block_at(at);
+            if !self.block_here(b) {
+                return at;
+            }
+            at = self.layout.block_range(b).end;
+        }
+        r.end
+    }
+
+    fn forget_if_untouched(&mut self, p: PieceIndex) {
+        if self.begun.get(&p).is_some_and(|g| g.here == 0 && g.cells.iter().all(Cell::free)) {
+            self.begun.remove(&p);
+        }
+    }
+
+    /// Checks the module's invariant; what is wrong with it, if anything.
+    pub fn check(&self) -> Result<(), String> {
+        for (p, g) in &self.begun {
+            if self.is_here(*p) {
+                return Err(format!("piece {p} is verified and begun"));
+            }
+            let here = g.cells.iter().filter(|c| c.here.is_some()).count();
+            if here != g.here as usize || g.cells.len() != self.layout.block_count(*p) as usize {
+                return Err(format!("piece {p}: {here} blocks here, {} booked", g.here));
+            }
+            if g.here == 0 && g.cells.iter().all(Cell::free) {
+                return Err(format!("piece {p} has a table but nothing in it"));
+            }
+            if let Some(i) = g.cells.iter().position(|c| c.here.is_some() && !c.asked.is_empty()) {
+                return Err(format!("block {i} of piece {p} is here and still asked for"));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,119 @@
+//! Every constant a decision rests on, each with its reason.
+
+use std::time::Duration;
+
+/// The engine's constants. The defaults are what design and measurement settled on.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// A block due within this is urgent: below it a lost request could not be repeated in time on a slow path.
+    pub urgent: Duration,
+    /// A block due within this is in the window, where forecasts decide. Longer would ask the server for what the swarm
+    /// still has time to bring; shorter leaves a bid no time to be granted and delivered.
+    pub window: Duration,
+    /// Media to have before the clock starts. Less starts sooner but stalls on the first hiccup of a TCP ramp.
+    pub start: Duration,
+    /// Media to have before the clock goes on after a stall: more than at the start, since the forecast just erred.
+    pub rebuffer: Duration,
+    /// With this much here the clock runs even if the forecast expects a late block further on: waiting longer would not
+    /// end for a swarm slower than the film, and the viewer can pause.
+    pub start_anyway: Duration,
+    /// Requests kept at a peer for what is not urgent, in time at its rate beyond the round trip: enough to ride over
+    /// pauses of its disk and ours. What a peer has put in its socket cannot be cancelled, so a seek waits for part of it.
+    pub queue_time: Duration,
+    /// The same while something is urgent: just in time, so that a block is not given away before it is known who will
+    /// be first. A fixed queue of 16 blocks takes twice as long to the first picture on a bed of eight uneven seeds.
+    pub queue_time_urgent: Duration,
+    /// Blocks asked of a link whose rate is not known yet: two keep its pipe from running empty between them.
+    pub queue_min: usize,
+    /// libtorrent and others drop requests beyond 250 by default.
+    pub queue_max: usize,
+    /// Rate assumed for a link while nothing is known of any, bytes per second.
+    pub rate_unknown: f64,
+    /// Round trip assumed where none was measured.
+    pub rtt_unknown: Duration,
+    /// Weight of the newest sample in means and mean deviations (0.9/0.1).
+    pub smoothing: f64,
+    /// Time constant over which a link's measured bytes and busy time fade.
+    pub rate_memory: Duration,
+    /// A forecast must hold with this many mean deviations to spare, or the block is forecast to miss. Four is TCP's own
+    /// choice for its retransmission timer (RFC 6298) and errs rarely for skewed delays.
+    pub miss_deviations: f64,
+    /// An urgent block is hedged when it is later than forecast by this many deviations.
+    pub hedge_deviations: f64,
+    /// Hedges never come sooner than this after the request: below it deviation is noise of a few packets.
+    pub hedge_floor: Duration,
+    /// Share of received bytes that hedging may cost.
+    pub hedge_share: f64,
+    /// Spare time kept between the server's expected delivery and a deadline.
+    pub margin: Duration,
+    /// Bids are made this often.
+    pub bid_every: Duration,
+    /// How far ahead a bid looks.
+    pub horizon: Duration,
+    /// The first ranged GET of an origin whose rate is unknown, bytes.
+    pub fetch_first: u64,
+    /// A range asked of a server at once, in time at its rate: longer ranges cannot be given back when peers catch up.
+    pub fetch_time: Duration,
+    /// A link that delivers nothing for this long while asked is treated as dead until it does.
+    pub snub: Duration,
+    /// An unanswered request is withdrawn after this.
+    pub request_timeout: Duration,
+    /// Bitrate assumed while neither index nor duration is known, bits per second.
+    pub assumed_bitrate: f64,
+    /// Peers unchoked for what they give, and one more at random (BEP 3's customary numbers).
+    pub upload_slots: usize,
+    /// Choking is decided anew this often: shorter makes fibrillation, longer starves newcomers.
+    pub choke_round: Duration,
+    /// The optimistic slot moves on after this many rounds.
+    pub optimistic_rounds: u32,
+    /// Uploads wait while less than this is buffered.
+    pub upload_floor: Duration,
+    /// Requests of a peer that are remembered.
+    pub upload_queue: usize,
+    /// What peers keep, as a share of the access link, however much the server needs.
+    pub peer_share_min: f64,
+    /// Arrivals above this share of the measured capacity mean that the access link is full.
+    pub link_full: f64,
+    /// Links worth having at once.
+    pub links_wanted: u32,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            urgent: Duration::from_secs(3),
+            window: Duration::from_secs(15),
+            start: Duration::from_secs(2),
+            rebuffer: Duration::from_secs(4),
+            start_anyway: Duration::from_secs(15),
+            queue_time: Duration::from_millis(1000),
+            queue_time_urgent: Duration::from_millis(200),
+            queue_min: 2,
+            queue_max: 250,
+            rate_unknown: 125_000.0,
+            rtt_unknown: Duration::from_millis(100),
+            smoothing: 0.1,
+            rate_memory: Duration::from_secs(3),
+            miss_deviations: 4.0,
+            hedge_deviations: 2.0,
+            hedge_floor: Duration::from_millis(150),
+            hedge_share: 0.03,
+            margin: Duration::from_millis(250),
+            bid_every: Duration::from_secs(1),
+            horizon: Duration::from_secs(15),
+            fetch_first: 256 * 1024,
+            fetch_time: Duration::from_millis(700),
+            snub: Duration::from_secs(6),
+            request_timeout: Duration::from_secs(30),
+            assumed_bitrate: 4_000_000.0,
+            upload_slots: 4,
+            choke_round: Duration::from_secs(10),
+            optimistic_rounds: 3,
+            upload_floor: Duration::from_secs(3),
+            upload_queue: 500,
+            peer_share_min: 0.1,
+            link_full: 0.85,
+            links_wanted: 60,
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! An urgent block that is later than forecast is asked of a second link that never had it; the first answer wins and the
+//! other request is cancelled. While the clock stands a block waiting deep in a slow queue moves to a link that has run
+//! empty: the last block decides when the picture appears.
+
+use super::schedule::Candidate;
+use super::zones::Due;
+use super::{Action, Engine};
+use crate::units::Instant;
+
+impl Engine {
+    /// Asks a second link for the block if that is worth it; true when it did.
+    #[allow(clippy::too_many_arguments)] // the pass's own state, taken apart nowhere else
+    pub(super) fn hedge(
+        &mut self,
+        now: Instant,
+        due: &Due,
+        finish: f64,
+        links: &mut [Candidate],
+        room: &mut usize,
+        typical: f64,
+        actions: &mut Vec<Action>,
+    ) -> bool {
+        let Some(cell) = self.board.cell(due.block) else { return false };
+        let &[first] = cell.asked.as_slice() else { return false };
+        if cell.fetch.is_some() || !self.board.admits(due.block.piece, first) {
+            return false;
+        }
+        let Some(ask) = self.ask_of(first, due.block).copied() else { return false };
+        let Some(holder) = self.links.get(&first) else { return false };
+        let slack = self.config.hedge_deviations * holder.lateness.dev();
+        let over = now.0 as f64 - ask.expected.0 as f64 > slack * 1e9;
+        let old = now.since(ask.at) > self.config.hedge_floor;
+        let (tried, piece) = (cell.tried.clone(), due.block.piece);
+        let best = links
+            .iter_mut()
+            .filter(|c| c.link != first && c.room > 0 && !tried.contains(&c.link) && self.board.admits(piece, c.link))
+            .filter(|c| self.links.get(&c.link).is_some_and(|l| l.has.contains(piece)))
+            .min_by(|a, b| (a.eta + a.block_s).total_cmp(&(b.eta + b.block_s)));
+        let Some(c) = best else { return false };
+        let other = c.eta + c.block_s;
+        let late = over && old && other < finish && self.hedge_affordable();
+        // A move costs nothing where the first request is still far from being answered: it is cancelled in time.
+        let deep = ask.expected.since(now).as_secs_f64() > 2.0 * other + holder.rtt_s(&self.config);
+        let moves = !over && deep && (self.position.waits() || due.in_s < finish);
+        if !late && !moves {
+            return false;
+        }
+        c.eta = other;
+        c.room -= 1;
+        *room -= 1;
+        let link = c.link;
+        if moves {
+            actions.push(Action::Cancel { link: first, block: due.block });
+            self.withdraw(first, due.block, true);
+        }
+        self.ask(now, link, due.block, typical, actions);
+        true
+    }
+
+    /// Duplicates stay under their share of what is received; the first few are free, or nothing could be learnt.
+    fn hedge_affordable(&self) -> bool {
+        let received = self.totals.swarm as f64;
+        (self.totals.duplicate as f64) < self.config.hedge_share * received + 64.0 * 1024.0
+    }
+}

@@ -1,0 +1,157 @@
+//! What is known of each link: what the peer has, what was asked of it, how fast it answers.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::config::Config;
+use super::forecast::{Deviation, Gauge, RateMeter};
+use crate::units::{BLOCK_LEN, BlockRef, Instant, LinkId, PieceIndex, PieceSet};
+
+/// One outstanding request.
+#[derive(Debug, Clone, Copy)]
+pub struct Ask {
+    pub block: BlockRef,
+    pub at: Instant,
+    /// When it should be here, by the forecast at the time it was sent.
+    pub expected: Instant,
+}
+
+/// A request of the peer's that waits to be answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wish {
+    pub piece: PieceIndex,
+    pub begin: u32,
+    pub len: u32,
+}
+
+/// One link.
+#[derive(Debug, Clone)]
+pub struct Link {
+    pub id: LinkId,
+    pub has: PieceSet,
+    /// It chokes us.
+    pub choked: bool,
+    /// We told it that we are interested.
+    pub interested: bool,
+    /// We choke it.
+    pub choking: bool,
+    pub peer_interested: bool,
+    /// Outstanding requests, oldest first.
+    pub asks: VecDeque<Ask>,
+    /// What the peer asked of us and did not get yet.
+    pub wishes: VecDeque<Wish>,
+    pub meter: RateMeter,
+    /// How much later than forecast its blocks come, seconds.
+    pub lateness: Deviation,
+    pub rtt: Option<Duration>,
+    pub down: Gauge,
+    pub up: Gauge,
+    pub received: u64,
+    pub sent: u64,
+    /// Nothing came for [`Config::snub`] although something was asked.
+    pub snubbed: bool,
+    /// When something last came of what was asked.
+    pub last_arrival: Instant,
+    /// Wanted pieces that it has and we do not.
+    pub useful: u32,
+    /// Bytes handed over to be sent and not yet in the socket.
+    pub sending: u32,
+}
+
+impl Link {
+    pub fn new(id: LinkId, pieces: u32, rtt: Option<Duration>, now: Instant) -> Self {
+        Self {
+            id,
+            has: PieceSet::new(pieces),
+            choked: true,
+            interested: false,
+            choking: true,
+            peer_interested: false,
+            asks: VecDeque::new(),
+            wishes: VecDeque::new(),
+            meter: RateMeter::default(),
+            lateness: Deviation::default(),
+            rtt,
+            down: Gauge::default(),
+            up: Gauge::default(),
+            received: 0,
+            sent: 0,
+            snubbed: false,
+            last_arrival: now,
+            useful: 0,
+            sending: 0,
+        }
+    }
+
+    pub fn rtt_s(&self, config: &Config) -> f64 {
+        self.rtt.unwrap_or(config.rtt_unknown).as_secs_f64()
+    }
+
+    /// Bytes per second by its own measure, else `typical`.
+    pub fn rate(&self, now: Instant, typical: f64) -> f64 {
+        self.meter.rate_at(now).unwrap_or(typical).max(1.0)
+    }
+
+    /// Requests it should hold: its rate over round trip and queue time, within bounds.
+    pub fn depth(&self, now: Instant, queue_time: Duration, config: &Config) -> usize {
+        let Some(rate) = self.meter.rate_at(now) else { return config.queue_min };
+        if self.snubbed {
+            return 1;
+        }
+        let bytes = rate * (self.rtt_s(config) + queue_time.as_secs_f64());
+        ((bytes / f64::from(BLOCK_LEN)).ceil() as usize).clamp(config.queue_min, config.queue_max)
+    }
+
+    /// Seconds until a block asked for now, behind all that is queued, should be here.
+    pub fn eta(&self, now: Instant, typical: f64, config: &Config) -> f64 {
+        let queued = self.asks.len() as f64 * f64::from(BLOCK_LEN);
+        // What was asked longest ago is on its way already: only the part of the round trip still to come counts.
+        let way = self.rtt_s(config);
+        let spent = self.asks.front().map_or(0.0, |a| now.since(a.at).as_secs_f64());
+        if self.asks.is_empty() { way } else { (queued / self.rate(now, typical) + (way - spent).max(0.0)).max(way) }
+    }
+
+    /// Books a request that was just sent.
+    pub fn ask(&mut self, now: Instant, block: BlockRef, typical: f64, config: &Config) -> Instant {
+        let eta = self.eta(now, typical, config) + f64::from(BLOCK_LEN) / self.rate(now, typical);
+        let expected = now + Duration::from_secs_f64(eta.min(3600.0));
+        if self.asks.is_empty() {
+            self.last_arrival = now;
+            self.meter.busy_from(now + self.rtt.unwrap_or_default());
+        }
+        self.asks.push_back(Ask { block, at: now, expected });
+        expected
+    }
+
+    /// Takes a request off the books; `None` when there was none.
+    pub fn unask(&mut self, block: BlockRef) -> Option<Ask> {
+        let i = self.asks.iter().position(|a| a.block == block)?;
+        let ask = self.asks.remove(i);
+        if self.asks.is_empty() {
+            self.meter.idle();
+        }
+        ask
+    }
+
+    /// A block came: learn from it.
+    pub fn arrived(&mut self, now: Instant, block: BlockRef, len: u64, config: &Config) {
+        self.meter.arrived(now, len, config);
+        self.last_arrival = now;
+        self.snubbed = false;
+        self.received += len;
+        self.down.add(len);
+        if let Some(ask) = self.unask(block) {
+            if self.rtt.is_none() {
+                // No connect time to go by (the peer dialled us): the first answer bounds the round trip.
+                self.rtt = Some(now.since(ask.at).min(config.rtt_unknown * 4));
+            }
+            let late = now.0 as f64 / 1e9 - ask.expected.0 as f64 / 1e9;
+            self.lateness.sample(late, config);
+        }
+    }
+
+    /// Whether it may be asked for blocks at all.
+    pub fn serves(&self) -> bool {
+        !self.choked
+    }
+}

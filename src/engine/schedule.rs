@@ -1,0 +1,202 @@
+//! Which block is asked of which link: earliest deadline first, each block of the link that will be first with it.
+//!
+//! The pass walks the blocks that are due, soonest first, and keeps for each link the time until its queue is done. A block
+//! goes to the link with the least finish time; if that link's queue is full the block is only *reserved* there, so that a
+//! slow link with room does not take what a fast one will bring sooner. What no link brings in time is the server's
+//! (claim 2: by forecast, not only when it is late).
+
+use std::collections::BTreeSet;
+
+use super::links::Ask;
+use super::zones::Due;
+use super::{Action, Engine};
+use crate::units::{BLOCK_LEN, BlockRef, Instant, LinkId};
+
+/// Blocks looked at in one pass: the window of an 80 Mbit/s film.
+const DUE_MOST: usize = 10_000;
+
+/// A link during one pass.
+pub(super) struct Candidate {
+    pub link: LinkId,
+    /// Seconds until its queue, real and reserved, is done.
+    pub eta: f64,
+    /// Seconds for one block.
+    pub block_s: f64,
+    pub dev: f64,
+    /// Requests it may still be sent.
+    pub room: usize,
+}
+
+/// What one pass found.
+#[derive(Default)]
+pub(super) struct Plan {
+    /// Blocks that the swarm is forecast to miss, soonest first.
+    pub miss: Vec<Due>,
+    /// A block of the window is forecast to be late from peers and server alike.
+    pub late: bool,
+}
+
+impl Engine {
+    /// Spreads requests over links and server. With `full` the whole window is forecast, otherwise only as far as links
+    /// have room.
+    pub(super) fn schedule(&mut self, now: Instant, full: bool, actions: &mut Vec<Action>) {
+        let full = full || self.restart || self.servers.usable();
+        let layout = *self.board.layout();
+        let due = self.position.due(now, &layout, &self.config, |b| self.board.block_here(b), DUE_MOST);
+        if std::mem::take(&mut self.restart) {
+            self.cancel_stale(&due, actions);
+        }
+        let urgent_s = self.config.urgent.as_secs_f64();
+        let pressing = due.first().is_some_and(|d| d.in_s < urgent_s);
+        let typical = self.typical_rate(now);
+        let mut links = self.candidates(now, pressing, typical);
+        let mut plan = Plan::default();
+        let mut room: usize = links.iter().map(|c| c.room).sum();
+        let mut unasked_urgent = BTreeSet::new();
+        for d in &due {
+            if room == 0 && !full {
+                break;
+            }
+            let urgent = d.in_s < urgent_s;
+            if let Some(finish) = self.expected(now, d.block) {
+                let late = finish + self.margin_of(now, d.block) > d.in_s;
+                if urgent && self.hedge(now, d, finish, &mut links, &mut room, typical, actions) {
+                    continue;
+                }
+                // Late pieces are completed, not replaced: only what a peer will miss goes to the server as well.
+                if late && self.overdue(now, d.block) && self.server_first(now, d, finish, &plan) {
+                    plan.miss.push(*d);
+                }
+                plan.late |= finish > d.in_s.max(self.grace());
+                continue;
+            }
+            let best = self.best_link(&links, d.block);
+            let finish = best.map_or(f64::INFINITY, |i| links[i].eta + links[i].block_s);
+            let dev = best.map_or(0.0, |i| links[i].dev);
+            if finish + self.config.miss_deviations * dev > d.in_s - self.servers.time_for(now, plan.miss.len(), &self.config)
+                && self.server_first(now, d, finish, &plan)
+            {
+                plan.miss.push(*d);
+                plan.late |= self.servers.time_for(now, plan.miss.len(), &self.config) > d.in_s.max(self.grace());
+                continue;
+            }
+            plan.late |= finish > d.in_s.max(self.grace());
+            let Some(c) = best.and_then(|i| links.get_mut(i)) else { continue };
+            c.eta += c.block_s;
+            if c.room > 0 {
+                c.room -= 1;
+                room -= 1;
+                let link = c.link;
+                self.ask(now, link, d.block, typical, actions);
+            } else if urgent {
+                unasked_urgent.insert(c.link);
+            }
+        }
+        self.playout.late = if full { plan.late } else { self.playout.late };
+        self.serve_misses(now, &plan.miss, actions);
+        for c in links {
+            // Bulk waits on links that still have urgent blocks to be sent; where all urgent ones are under way, only a
+            // short queue of bulk stands before the next.
+            if c.room > 0 && !unasked_urgent.contains(&c.link) {
+                self.ask_ahead(now, c.link, c.room, typical, actions);
+            }
+        }
+    }
+
+    /// Sends and books one request.
+    pub(super) fn ask(&mut self, now: Instant, link: LinkId, block: BlockRef, typical: f64, actions: &mut Vec<Action>) {
+        let Some(l) = self.links.get_mut(&link) else { return };
+        if l.choked || !l.has.contains(block.piece) || !self.board.ask(block, link) {
+            return;
+        }
+        l.ask(now, block, typical, &self.config);
+        self.availability.take(block.piece);
+        actions.push(Action::Request { link, block });
+    }
+
+    /// The links that may be asked, with the room they have.
+    fn candidates(&self, now: Instant, pressing: bool, typical: f64) -> Vec<Candidate> {
+        let config = &self.config;
+        let queue_time = if pressing { config.queue_time_urgent } else { config.queue_time };
+        self.links
+            .values()
+            .filter(|l| l.serves() && l.useful > 0)
+            .map(|l| {
+                let rtt = l.rtt_s(config);
+                Candidate {
+                    link: l.id,
+                    eta: l.eta(now, typical, config) * if l.snubbed { 10.0 } else { 1.0 },
+                    block_s: f64::from(BLOCK_LEN) / l.rate(now, typical),
+                    dev: l.lateness.mean().map_or(rtt / 2.0, |_| l.lateness.dev()),
+                    room: l.depth(now, queue_time, config).saturating_sub(l.asks.len()),
+                }
+            })
+            .collect()
+    }
+
+    /// The link that would finish the block first.
+    fn best_link(&self, links: &[Candidate], block: BlockRef) -> Option<usize> {
+        let able = |c: &Candidate| {
+            self.links.get(&c.link).is_some_and(|l| l.has.contains(block.piece)) && self.board.admits(block.piece, c.link)
+        };
+        links
+            .iter()
+            .enumerate()
+            .filter(|(_, c)| able(c))
+            .min_by(|(_, a), (_, b)| (a.eta + a.block_s).total_cmp(&(b.eta + b.block_s)))
+            .map(|(i, _)| i)
+    }
+
+    /// Seconds until the block should be here from whom it was asked; `None` when it is on nobody's list.
+    fn expected(&self, now: Instant, block: BlockRef) -> Option<f64> {
+        let cell = self.board.cell(block)?;
+        let by_links = cell.asked.iter().filter_map(|l| {
+            let ask = self.ask_of(*l, block)?;
+            // What is overdue is expected as late again as it is already.
+            let over = now.since(ask.expected).as_secs_f64();
+            Some(if over > 0.0 { over } else { ask.expected.since(now).as_secs_f64() })
+        });
+        let by_server = cell.fetch.and_then(|f| self.servers.expected(now, f, self.board.layout().block_range(block).end, &self.config));
+        by_links.chain(by_server).min_by(f64::total_cmp)
+    }
+
+    pub(super) fn ask_of(&self, link: LinkId, block: BlockRef) -> Option<&Ask> {
+        self.links.get(&link)?.asks.iter().find(|a| a.block == block)
+    }
+
+    fn margin_of(&self, now: Instant, block: BlockRef) -> f64 {
+        let dev = self.board.cell(block).and_then(|c| c.asked.first()).and_then(|l| self.links.get(l)).map_or(0.0, |l| l.lateness.dev());
+        self.config.miss_deviations * dev + self.servers.time_for(now, 1, &self.config)
+    }
+
+    fn overdue(&self, now: Instant, block: BlockRef) -> bool {
+        self.board.cell(block).is_some_and(|c| {
+            c.fetch.is_none() && c.asked.iter().all(|l| self.ask_of(*l, block).is_none_or(|a| a.expected < now))
+        })
+    }
+
+    /// Whether a server would have the block sooner than `finish`.
+    fn server_first(&self, now: Instant, _due: &Due, finish: f64, plan: &Plan) -> bool {
+        self.servers.usable() && self.servers.time_for(now, plan.miss.len() + 1, &self.config) < finish
+    }
+
+    /// Lateness that the start rule overlooks while the clock stands: what is due "now" cannot be here now.
+    fn grace(&self) -> f64 {
+        self.config.start.as_secs_f64()
+    }
+
+    /// After a jump: requests for what is no longer due stand before those that are, so they are withdrawn first.
+    fn cancel_stale(&mut self, due: &[Due], actions: &mut Vec<Action>) {
+        let wanted: BTreeSet<BlockRef> = due.iter().map(|d| d.block).collect();
+        let pieces: BTreeSet<_> = wanted.iter().map(|b| b.piece).collect();
+        let mut stale = Vec::new();
+        for l in self.links.values().filter(|l| pieces.iter().any(|p| l.has.contains(*p))) {
+            stale.extend(l.asks.iter().map(|a| a.block).filter(|b| !wanted.contains(b)).map(|b| (l.id, b)));
+        }
+        for (link, block) in stale {
+            actions.push(Action::Cancel { link, block });
+            self.withdraw(link, block, false);
+        }
+        self.abort_stale(&wanted, actions);
+    }
+}

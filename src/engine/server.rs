@@ -1,0 +1,300 @@
+//! Ranged GETs: adjacent missed blocks in one range, never longer than can be given back, never more than was granted.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::board::Giver;
+use super::config::Config;
+use super::forecast::RateMeter;
+use super::zones::Due;
+use super::{Action, Engine};
+use crate::units::{BLOCK_LEN, BlockRef, ByteRange, FetchId, Instant, OriginId};
+
+/// Ranged GETs at one origin at a time: one being sent and one asked for, so that the line never idles for a round trip.
+const FETCHES: usize = 2;
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct OriginState {
+    pub bidding: bool,
+    rtt: Option<Duration>,
+    meter: RateMeter,
+    /// Granted and not yet asked for, bits.
+    pub granted: u64,
+    pub expires: Option<Instant>,
+    failures: u32,
+    retry_at: Option<Instant>,
+    /// Its bytes are played only once hashed.
+    pub distrusted: bool,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Fetch {
+    pub origin: OriginId,
+    pub range: ByteRange,
+    pub upto: u64,
+    pub at: Instant,
+    pub progress: Instant,
+}
+
+/// All origins and what was asked of them.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Servers {
+    pub origins: BTreeMap<OriginId, OriginState>,
+    pub fetches: BTreeMap<FetchId, Fetch>,
+    next: u32,
+    pub last_bid: Option<Instant>,
+}
+
+impl OriginState {
+    fn rtt_s(&self, config: &Config) -> f64 {
+        self.rtt.unwrap_or(config.rtt_unknown).as_secs_f64()
+    }
+
+    fn rate(&self, now: Instant) -> Option<f64> {
+        self.meter.rate_at(now)
+    }
+}
+
+impl Servers {
+    pub fn up(&mut self, origin: OriginId, bidding: bool, rtt: Option<Duration>) {
+        let o = self.origins.entry(origin).or_default();
+        o.bidding = bidding;
+        o.rtt = rtt.or(o.rtt);
+    }
+
+    pub fn usable(&self) -> bool {
+        !self.origins.is_empty()
+    }
+
+    pub fn busy(&self) -> bool {
+        !self.fetches.is_empty()
+    }
+
+    /// Bytes asked of one origin that did not come yet.
+    pub fn outstanding(&self, origin: OriginId) -> u64 {
+        self.fetches.values().filter(|f| f.origin == origin).map(|f| f.range.end - f.upto).sum()
+    }
+
+    /// Seconds until `blocks` more blocks would be here, from the origin that is first, with margin.
+    pub fn time_for(&self, now: Instant, blocks: usize, config: &Config) -> f64 {
+        let bytes = blocks as f64 * f64::from(BLOCK_LEN);
+        self.origins
+            .iter()
+            .map(|(id, o)| {
+                let rate = o.rate(now).unwrap_or(8.0 * config.rate_unknown);
+                o.rtt_s(config) + (self.outstanding(*id) as f64 + bytes) / rate + config.margin.as_secs_f64()
+            })
+            .min_by(f64::total_cmp)
+            .unwrap_or(f64::INFINITY)
+    }
+
+    /// Seconds until the fetch has brought all before `offset`; `None` when it makes no progress and is not to be
+    /// counted on.
+    pub fn expected(&self, now: Instant, fetch: FetchId, offset: u64, config: &Config) -> Option<f64> {
+        let f = self.fetches.get(&fetch)?;
+        let o = self.origins.get(&f.origin)?;
+        let rtt = o.rtt_s(config);
+        let silent = now.since(f.progress).as_secs_f64();
+        let before: u64 = self.fetches.range(..fetch).map(|(_, f)| f.range.end - f.upto).sum();
+        let rate = o.rate(now).unwrap_or(8.0 * config.rate_unknown);
+        let way = if f.upto > f.range.start { 0.0 } else { (rtt - now.since(f.at).as_secs_f64()).max(0.0) };
+        let due = way + (before + offset.saturating_sub(f.upto)) as f64 / rate;
+        (silent < 1.0 + 3.0 * rtt + before as f64 / rate).then_some(due)
+    }
+
+    /// Checks that no fetch is past its range or of an origin that is gone.
+    pub fn check(&self) -> Result<(), String> {
+        match self.fetches.iter().find(|(_, f)| f.upto > f.range.end || !self.origins.contains_key(&f.origin)) {
+            Some((id, f)) => Err(format!("fetch {id:?}: {f:?}")),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Engine {
+    /// Asks servers for what the swarm will miss: urgent blocks at once, the window's within what the last bid granted.
+    pub(super) fn serve_misses(&mut self, now: Instant, miss: &[Due], actions: &mut Vec<Action>) {
+        if !self.servers.usable() {
+            return;
+        }
+        self.bid(now, miss, actions);
+        let wanted: BTreeSet<BlockRef> = miss.iter().map(|d| d.block).collect();
+        for d in miss {
+            if self.board.cell(d.block).is_some_and(|c| c.fetch.is_some_and(|f| self.servers.fetches.contains_key(&f))) {
+                continue;
+            }
+            let Some((origin, most)) = self.origin_with_room(now) else { break };
+            let range = self.coalesce(d.block, &wanted, most);
+            if range.is_empty() {
+                continue;
+            }
+            self.fetch(now, origin, range, actions);
+        }
+    }
+
+    /// The origin to ask next and how many bytes at most.
+    fn origin_with_room(&self, now: Instant) -> Option<(OriginId, u64)> {
+        let config = &self.config;
+        let room = |id: &OriginId, o: &OriginState| {
+            let running = self.servers.fetches.values().filter(|f| f.origin == *id).count();
+            let rate = o.rate(now).unwrap_or(0.0);
+            let limit = ((rate * config.fetch_time.as_secs_f64()) as u64).max(config.fetch_first);
+            let free = limit.saturating_sub(self.servers.outstanding(*id));
+            let granted = if o.expires.is_some_and(|e| e < now) { 0 } else { o.granted / 8 };
+            let rested = o.retry_at.is_none_or(|t| t <= now);
+            // A second range only when the first is mostly here: short ranges cost a round trip each.
+            let worth = running == 0 || free * 2 >= limit;
+            (running < FETCHES && rested && worth).then_some(free.min(granted)).filter(|b| *b > 0)
+        };
+        self.servers
+            .origins
+            .iter()
+            .filter_map(|(id, o)| room(id, o).map(|bytes| (*id, bytes, self.servers.outstanding(*id) as f64 / o.rate(now).unwrap_or(1e6))))
+            .min_by(|a, b| a.2.total_cmp(&b.2))
+            .map(|(id, bytes, _)| (id, bytes))
+    }
+
+    /// The bytes of `first` and of the missed blocks right after it that are not here, up to `most`.
+    fn coalesce(&self, first: BlockRef, wanted: &BTreeSet<BlockRef>, most: u64) -> ByteRange {
+        let layout = self.board.layout();
+        let file = self.position.file.unwrap_or_default();
+        let mut range = layout.block_range(first).intersect(file);
+        if range.len() > most {
+            return ByteRange::default();
+        }
+        while range.end < file.end {
+            let next = layout.block_at(range.end);
+            let bytes = layout.block_range(next).intersect(file);
+            if !wanted.contains(&next) || range.len() + bytes.len() > most {
+                break;
+            }
+            range.end = bytes.end;
+        }
+        range
+    }
+
+    fn fetch(&mut self, now: Instant, origin: OriginId, range: ByteRange, actions: &mut Vec<Action>) {
+        let Some(o) = self.servers.origins.get_mut(&origin) else { return };
+        o.granted = o.granted.saturating_sub(range.len() * 8);
+        o.meter.busy_from(now + o.rtt.unwrap_or_default());
+        let fetch = FetchId(self.servers.next);
+        self.servers.next += 1;
+        self.servers.fetches.insert(fetch, Fetch { origin, range, upto: range.start, at: now, progress: now });
+        let blocks: Vec<BlockRef> = self.board.layout().blocks_in(range).collect();
+        for block in blocks {
+            // Peers that sit on it are let off: the server was asked because they would be late.
+            let asked = self.board.cell(block).map(|c| c.asked.clone()).unwrap_or_default();
+            self.board.ask_server(block, fetch);
+            for link in asked {
+                actions.push(Action::Cancel { link, block });
+                self.withdraw(link, block, true);
+            }
+            self.availability.take(block.piece);
+        }
+        actions.push(Action::Fetch { fetch, origin, range });
+    }
+
+    /// Books progress of a fetch.
+    pub(super) fn server_bytes(&mut self, now: Instant, fetch: FetchId, upto: u64, actions: &mut Vec<Action>) {
+        let layout = *self.board.layout();
+        let file = self.position.file.unwrap_or(ByteRange::new(0, layout.total_len()));
+        let Some(f) = self.servers.fetches.get_mut(&fetch) else { return };
+        let (from, upto) = (f.upto, upto.clamp(f.upto, f.range.end));
+        f.upto = upto;
+        f.progress = now;
+        let (origin, start) = (f.origin, f.range.start);
+        let Some(o) = self.servers.origins.get_mut(&origin) else { return };
+        let len = upto - from;
+        o.meter.arrived(now, len, &self.config);
+        o.failures = 0;
+        let trusted = !o.distrusted;
+        self.totals.server += len;
+        self.server_gauge.add(len);
+        self.note_used(len * 8);
+        if trusted && len > 0 {
+            actions.push(Action::Playable { range: ByteRange::new(from, upto) });
+        }
+        for block in layout.blocks_in(ByteRange::new(from, upto)) {
+            let bytes = layout.block_range(block);
+            // Whole when its last byte is here; what lies outside the file was never asked for and comes with no range.
+            let whole = bytes.intersect(file);
+            if whole.end > upto || whole.start < start {
+                continue;
+            }
+            if bytes != whole {
+                // A piece shared with another file: its block stays open, the reader has its part already.
+                self.board.unask_server(block, fetch);
+                continue;
+            }
+            match self.board.arrived(block, Giver::Server) {
+                None => self.totals.duplicate += bytes.len(),
+                Some(others) => {
+                    self.cancel_others(block, others.into_iter(), actions);
+                    self.piece_progress(block.piece, actions);
+                }
+            }
+        }
+    }
+
+    /// The fetch is over; blocks that it did not bring are free again.
+    pub(super) fn fetch_ended(&mut self, fetch: FetchId) {
+        let Some(f) = self.servers.fetches.remove(&fetch) else { return };
+        let left = ByteRange::new(f.upto, f.range.end);
+        let blocks: Vec<BlockRef> = self.board.layout().blocks_in(left).collect();
+        for block in blocks {
+            self.board.unask_server(block, fetch);
+            self.reindex_piece(block.piece);
+        }
+        let idle = !self.servers.fetches.values().any(|g| g.origin == f.origin);
+        if let Some(o) = self.servers.origins.get_mut(&f.origin) {
+            o.granted += left.len() * 8;
+            if idle {
+                o.meter.idle();
+            }
+        }
+    }
+
+    /// The fetch broke: the origin rests for a moment, longer each time.
+    pub(super) fn fetch_failed(&mut self, now: Instant, fetch: FetchId) {
+        if let Some(o) = self.servers.fetches.get(&fetch).map(|f| f.origin).and_then(|o| self.servers.origins.get_mut(&o)) {
+            o.failures += 1;
+            o.retry_at = Some(now + Duration::from_millis(500 << o.failures.min(6)));
+        }
+        self.fetch_ended(fetch);
+    }
+
+    pub(super) fn origin_down(&mut self, origin: OriginId) {
+        let running: Vec<FetchId> =
+            self.servers.fetches.iter().filter(|(_, f)| f.origin == origin).map(|(id, _)| *id).collect();
+        for fetch in running {
+            self.fetch_ended(fetch);
+        }
+        self.servers.origins.remove(&origin);
+    }
+
+    /// Peers caught up: a fetch whose every missing block is here by now is cut short.
+    pub(super) fn abort_if_done(&mut self, fetch: FetchId, actions: &mut Vec<Action>) {
+        let Some(f) = self.servers.fetches.get(&fetch) else { return };
+        let left = ByteRange::new(f.upto, f.range.end);
+        if self.board.layout().blocks_in(left).all(|b| self.board.block_here(b)) {
+            self.fetch_ended(fetch);
+            actions.push(Action::AbortFetch { fetch });
+        }
+    }
+
+    /// After a jump: ranges none of whose bytes are due any more.
+    pub(super) fn abort_stale(&mut self, wanted: &BTreeSet<BlockRef>, actions: &mut Vec<Action>) {
+        let layout = *self.board.layout();
+        let stale: Vec<FetchId> = self
+            .servers
+            .fetches
+            .iter()
+            .filter(|(_, f)| !layout.blocks_in(ByteRange::new(f.upto, f.range.end)).any(|b| wanted.contains(&b)))
+            .map(|(id, _)| *id)
+            .collect();
+        for fetch in stale {
+            self.fetch_ended(fetch);
+            actions.push(Action::AbortFetch { fetch });
+        }
+    }
+}
