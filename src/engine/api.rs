@@ -29,6 +29,8 @@ pub enum Event {
     Interested { link: LinkId, interested: bool },
     /// A block we asked for, or did not, was received and is in the store.
     BlockArrived { link: LinkId, block: BlockRef },
+    /// A block was received that is here, or being written, already: its bytes were thrown away.
+    BlockDuplicate { link: LinkId, block: BlockRef },
     /// The peer refused a request (BEP 6).
     BlockRejected { link: LinkId, block: BlockRef },
     /// The peer asks for bytes of ours.

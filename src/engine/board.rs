@@ -223,11 +223,6 @@ impl Board {
         Some(begun)
     }
 
-    /// Times the piece's hash failed.
-    pub fn failures(&self, p: PieceIndex) -> u32 {
-        self.failures.get(&p).copied().unwrap_or(0)
-    }
-
     pub fn state(&self, p: PieceIndex) -> PieceState {
         match self.begun.get(&p) {
             _ if self.is_here(p) => PieceState::Here,

@@ -151,6 +151,7 @@ impl Engine {
             }
             Event::Interested { link, interested } => self.note_interest(now, link, interested, actions),
             Event::BlockArrived { link, block } => self.block_arrived(now, link, block, actions),
+            Event::BlockDuplicate { link, block } => self.block_duplicate(now, link, block),
             Event::BlockRejected { link, block } => self.withdraw(link, block, true),
             Event::BlockRequested { link, piece, begin, len } => self.note_wish(link, piece, begin, len),
             Event::BlockUnrequested { link, piece, begin, len } => self.drop_wish(link, piece, begin, len),
@@ -160,7 +161,7 @@ impl Engine {
             Event::OriginUp { origin, bidding, rtt } => self.servers.up(origin, bidding, rtt),
             Event::OriginDown { origin } => self.origin_down(origin),
             Event::ServerBytes { fetch, upto } => self.server_bytes(now, fetch, upto, actions),
-            Event::ServerDone { fetch } => self.fetch_ended(fetch),
+            Event::ServerDone { fetch } => self.fetch_done(now, fetch, actions),
             Event::ServerFailed { fetch } => self.fetch_failed(now, fetch),
             Event::Granted { origin, bits, expires } => self.granted(origin, bits, expires),
             Event::FileChosen { range } => {
@@ -181,6 +182,7 @@ impl Engine {
             Event::Playhead { at, phase } => self.note_playhead(now, at, phase),
             Event::Timeline(t) => {
                 self.position.timeline = Some(t);
+                self.playout.measured_anew(self.position.phase);
                 self.reindex(now);
             }
             Event::Tick => {}
@@ -321,6 +323,17 @@ impl Engine {
         }
     }
 
+    fn block_duplicate(&mut self, now: Instant, link: LinkId, block: BlockRef) {
+        let len = self.board.layout().block_range(block).len();
+        self.totals.swarm += len;
+        self.totals.duplicate += len;
+        self.swarm_gauge.add(len);
+        if let Some(l) = self.links.get_mut(&link) {
+            l.arrived(now, block, len, &self.config);
+        }
+        self.board.unask(block, link, true);
+    }
+
     /// The race for a block is over: whoever else was asked need not send it.
     fn cancel_others(&mut self, block: BlockRef, others: impl Iterator<Item = LinkId>, actions: &mut Vec<Action>) {
         for link in others {
@@ -395,6 +408,16 @@ impl Engine {
             .filter_map(|l| l.meter.rate_at(now))
             .fold((0.0, 0.0), |(s, n), r| (s + r, n + 1.0));
         if n > 0.0 { sum / n } else { self.config.rate_unknown }
+    }
+
+    /// Pieces whose hash was checked.
+    pub fn verified(&self) -> &PieceSet {
+        self.board.verified()
+    }
+
+    /// Whether the block's bytes are here: they must not be written again.
+    pub fn has_block(&self, block: BlockRef) -> bool {
+        self.board.block_here(block)
     }
 
     /// Checks what must hold between the parts after every event; what is wrong, if anything. For tests.

@@ -28,6 +28,15 @@ impl Playout {
     }
 }
 
+impl Playout {
+    /// The film's index is known now: what was judged by an assumed bitrate is judged again.
+    pub fn measured_anew(&mut self, phase: Phase) {
+        if phase == Phase::Opening {
+            self.open = false;
+        }
+    }
+}
+
 impl Engine {
     /// Media from the playhead on that is here without a gap, seconds.
     pub(super) fn ahead_s(&self, now: Instant) -> f64 {
@@ -43,7 +52,7 @@ impl Engine {
     }
 
     pub(super) fn gate(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        if !self.playout.open && self.position.file.is_some() && self.position.timeline.is_some() {
+        if !self.playout.open && self.position.file.is_some() {
             let c = &self.config;
             let need = if self.playout.rebuffering { c.rebuffer } else { c.start }.as_secs_f64();
             let ahead = self.ahead_s(now);

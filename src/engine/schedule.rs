@@ -40,14 +40,15 @@ impl Engine {
     /// Spreads requests over links and server. With `full` the whole window is forecast, otherwise only as far as links
     /// have room.
     pub(super) fn schedule(&mut self, now: Instant, full: bool, actions: &mut Vec<Action>) {
-        let full = full || self.restart || self.servers.usable();
         let layout = *self.board.layout();
         let due = self.position.due(now, &layout, &self.config, |b| self.board.block_here(b), DUE_MOST);
-        if std::mem::take(&mut self.restart) {
+        let restarted = std::mem::take(&mut self.restart);
+        if restarted {
             self.cancel_stale(&due, actions);
         }
         let urgent_s = self.config.urgent.as_secs_f64();
         let pressing = due.first().is_some_and(|d| d.in_s < urgent_s);
+        let full = full || restarted || pressing && self.servers.usable();
         let typical = self.typical_rate(now);
         let mut links = self.candidates(now, pressing, typical);
         let mut plan = Plan::default();
@@ -64,7 +65,7 @@ impl Engine {
                     continue;
                 }
                 // Late pieces are completed, not replaced: only what a peer will miss goes to the server as well.
-                if late && self.overdue(now, d.block) && self.server_first(now, d, finish, &plan) {
+                if late && self.overdue(now, d.block) && self.server_first(now, finish, &plan) {
                     plan.miss.push(*d);
                 }
                 plan.late |= finish > d.in_s.max(self.grace());
@@ -74,7 +75,7 @@ impl Engine {
             let finish = best.map_or(f64::INFINITY, |i| links[i].eta + links[i].block_s);
             let dev = best.map_or(0.0, |i| links[i].dev);
             if finish + self.config.miss_deviations * dev > d.in_s - self.servers.time_for(now, plan.miss.len(), &self.config)
-                && self.server_first(now, d, finish, &plan)
+                && self.server_first(now, finish, &plan)
             {
                 plan.miss.push(*d);
                 plan.late |= self.servers.time_for(now, plan.miss.len(), &self.config) > d.in_s.max(self.grace());
@@ -176,7 +177,7 @@ impl Engine {
     }
 
     /// Whether a server would have the block sooner than `finish`.
-    fn server_first(&self, now: Instant, _due: &Due, finish: f64, plan: &Plan) -> bool {
+    fn server_first(&self, now: Instant, finish: f64, plan: &Plan) -> bool {
         self.servers.usable() && self.servers.time_for(now, plan.miss.len() + 1, &self.config) < finish
     }
 

@@ -157,14 +157,13 @@ impl Engine {
     /// The bytes of `first` and of the missed blocks right after it that are not here, up to `most`.
     fn coalesce(&self, first: BlockRef, wanted: &BTreeSet<BlockRef>, most: u64) -> ByteRange {
         let layout = self.board.layout();
-        let file = self.position.file.unwrap_or_default();
-        let mut range = layout.block_range(first).intersect(file);
+        let mut range = layout.block_range(first);
         if range.len() > most {
             return ByteRange::default();
         }
-        while range.end < file.end {
+        while range.end < layout.total_len() {
             let next = layout.block_at(range.end);
-            let bytes = layout.block_range(next).intersect(file);
+            let bytes = layout.block_range(next);
             if !wanted.contains(&next) || range.len() + bytes.len() > most {
                 break;
             }
@@ -197,12 +196,11 @@ impl Engine {
     /// Books progress of a fetch.
     pub(super) fn server_bytes(&mut self, now: Instant, fetch: FetchId, upto: u64, actions: &mut Vec<Action>) {
         let layout = *self.board.layout();
-        let file = self.position.file.unwrap_or(ByteRange::new(0, layout.total_len()));
         let Some(f) = self.servers.fetches.get_mut(&fetch) else { return };
         let (from, upto) = (f.upto, upto.clamp(f.upto, f.range.end));
         f.upto = upto;
         f.progress = now;
-        let (origin, start) = (f.origin, f.range.start);
+        let origin = f.origin;
         let Some(o) = self.servers.origins.get_mut(&origin) else { return };
         let len = upto - from;
         o.meter.arrived(now, len, &self.config);
@@ -216,14 +214,8 @@ impl Engine {
         }
         for block in layout.blocks_in(ByteRange::new(from, upto)) {
             let bytes = layout.block_range(block);
-            // Whole when its last byte is here; what lies outside the file was never asked for and comes with no range.
-            let whole = bytes.intersect(file);
-            if whole.end > upto || whole.start < start {
-                continue;
-            }
-            if bytes != whole {
-                // A piece shared with another file: its block stays open, the reader has its part already.
-                self.board.unask_server(block, fetch);
+            // Ranges are whole blocks: one is here when its last byte is.
+            if bytes.end > upto {
                 continue;
             }
             match self.board.arrived(block, Giver::Server) {
@@ -234,6 +226,14 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// The fetch delivered all there is of its range; padding at its end is not sent by anyone.
+    pub(super) fn fetch_done(&mut self, now: Instant, fetch: FetchId, actions: &mut Vec<Action>) {
+        if let Some(end) = self.servers.fetches.get(&fetch).map(|f| f.range.end) {
+            self.server_bytes(now, fetch, end, actions);
+        }
+        self.fetch_ended(fetch);
     }
 
     /// The fetch is over; blocks that it did not bring are free again.
