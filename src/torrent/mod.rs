@@ -1,5 +1,15 @@
 //! What a torrent is and where its bytes lie: metainfo, magnet, piece hashes, the store on disk, resume data.
 
+mod bencode;
+pub mod describe;
+pub mod error;
+mod magnet;
 pub mod meta;
+mod names;
+mod parse;
+#[cfg(test)]
+pub(crate) mod testing;
 
+pub use describe::{describe_magnet, is_video, video_files, web_seed_input};
+pub use error::{StoreError, TorrentError};
 pub use meta::{FileEntry, InfoHash, Magnet, Metainfo};
