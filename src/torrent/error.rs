@@ -75,7 +75,7 @@ impl From<io::Error> for StoreError {
             K::StorageFull | K::QuotaExceeded => Self::DiskFull,
             K::ReadOnlyFilesystem | K::PermissionDenied => Self::ReadOnly,
             K::FileTooLarge => Self::FileTooLarge,
-            K::NotADirectory | K::IsADirectory => Self::Foreign,
+            K::NotADirectory | K::IsADirectory | K::AlreadyExists => Self::Foreign,
             K::NotFound | K::UnexpectedEof => Self::Gone,
             _ => Self::Io(e),
         }
