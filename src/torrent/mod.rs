@@ -2,6 +2,7 @@
 
 mod bencode;
 pub mod describe;
+mod disk;
 pub mod error;
 mod files;
 mod folder;
@@ -15,6 +16,7 @@ mod store;
 pub(crate) mod testing;
 
 pub use describe::{describe_magnet, is_video, video_files, web_seed_input};
+pub use disk::DiskPool;
 pub use error::{StoreError, TorrentError};
 pub use meta::{FileEntry, InfoHash, Magnet, Metainfo};
 pub use store::Store;
