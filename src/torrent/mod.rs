@@ -1,5 +1,22 @@
 //! What a torrent is and where its bytes lie: metainfo, magnet, piece hashes, the store on disk, resume data.
 
+mod bencode;
+pub mod describe;
+mod disk;
+pub mod error;
+mod files;
+mod folder;
+mod magnet;
 pub mod meta;
+mod names;
+mod parse;
+mod resume;
+mod store;
+#[cfg(test)]
+pub(crate) mod testing;
 
+pub use describe::{describe_magnet, is_video, video_files, web_seed_input};
+pub use disk::DiskPool;
+pub use error::{StoreError, TorrentError};
 pub use meta::{FileEntry, InfoHash, Magnet, Metainfo};
+pub use store::Store;

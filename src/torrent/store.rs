@@ -1,0 +1,248 @@
+//! A torrent's bytes on disk: one sparse file per file of the torrent, written and read at any offset of torrent space.
+//!
+//! `cache/<info hash>/files/…` holds the files, `cache/<info hash>/resume` what was verified. A file grows as bytes come
+//! in and is never preallocated. Invariant: nothing outside of that folder is read or written, and bytes are never
+//! changed once the caller knows their piece to be verified, for it does not write them again.
+
+use std::collections::HashMap;
+use std::io::{self, Read as _};
+use std::path::Path;
+use std::sync::Arc;
+
+use librqbit_sha1_wrapper::{ISha1, Sha1};
+use parking_lot::Mutex;
+
+use super::files::{OpenFiles, data_ranges, read_exact_at, write_all_at};
+use super::folder::{Access, Folder};
+use super::resume::{self, Record, Stamp};
+use super::{FileEntry, Metainfo, StoreError};
+use crate::units::{ByteRange, PieceIndex, PieceSet};
+
+const FILES: &str = "files";
+const RESUME: &str = "resume";
+
+/// Bytes hashed at a time: fits a core's second-level cache.
+const HASH_CHUNK: usize = 64 << 10;
+
+/// One torrent in the cache. All calls are for any thread, and block on the disk.
+pub struct Store {
+    meta: Arc<Metainfo>,
+    home: Folder,
+    files: OpenFiles,
+    unproven: PieceSet,
+    /// Two writers of the resume record would mix.
+    saving: Mutex<()>,
+}
+
+impl Store {
+    /// Opens or makes the torrent's folder below `cache_dir`. Gives the pieces that are known to be right from an
+    /// earlier run; nothing is hashed here (see [`Store::unproven`]).
+    ///
+    /// # Errors
+    /// When the folder can neither be opened nor made, or is another user's.
+    pub fn open(cache_dir: &Path, meta: Arc<Metainfo>) -> Result<(Self, PieceSet), StoreError> {
+        let (home, _) = Folder::open(cache_dir)?.sub(&meta.info_hash.to_string())?;
+        let (folder, made) = home.sub(FILES)?;
+        let none = PieceSet::new(meta.layout.piece_count());
+        let mut store =
+            Self { meta, home, files: OpenFiles::new(folder), unproven: none.clone(), saving: Mutex::default() };
+        if made {
+            return Ok((store, none));
+        }
+        let verified = store.judge();
+        Ok((store, verified))
+    }
+
+    pub fn meta(&self) -> &Arc<Metainfo> {
+        &self.meta
+    }
+
+    /// Pieces that [`Store::open`] found on disk, whole by the look of it, but without proof: after a crash, or because
+    /// a file was changed since. Worth a [`Store::verify`] before they are fetched again. Empty after a clean exit.
+    pub fn unproven(&self) -> &PieceSet {
+        &self.unproven
+    }
+
+    /// Writes at `offset` in torrent space, over as many files as it takes; padding goes nowhere.
+    ///
+    /// # Errors
+    /// [`StoreError::OutOfRange`] past the end; else what the disk says. Part of it may have been written.
+    pub fn write(&self, offset: u64, data: &[u8]) -> Result<(), StoreError> {
+        for (index, file, part) in self.spans(self.checked(offset, data.len())?) {
+            if file.padding {
+                continue;
+            }
+            let from = (part.start - offset) as usize;
+            let bytes = data.get(from..from + part.len() as usize).ok_or(StoreError::OutOfRange)?;
+            let open = self.files.get(index, &file.path, Access::Write).map_err(not_gone)?;
+            write_all_at(&open, bytes, part.start - file.range.start)?;
+        }
+        Ok(())
+    }
+
+    /// Fills `buf` from `offset` in torrent space. Bytes that were never written read as zeros where the file is
+    /// longer, padding always.
+    ///
+    /// # Errors
+    /// [`StoreError::OutOfRange`] past the end, [`StoreError::Gone`] past the end of what is on disk; else what the
+    /// disk says.
+    pub fn read(&self, offset: u64, buf: &mut [u8]) -> Result<(), StoreError> {
+        for (index, file, part) in self.spans(self.checked(offset, buf.len())?) {
+            let from = (part.start - offset) as usize;
+            let bytes = buf.get_mut(from..from + part.len() as usize).ok_or(StoreError::OutOfRange)?;
+            if file.padding {
+                bytes.fill(0);
+            } else {
+                let open = self.files.get(index, &file.path, Access::Read)?;
+                read_exact_at(&open, bytes, part.start - file.range.start)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the bytes on disk have the hash that the torrent gives for this piece. Bytes that are not there do not
+    /// have it; those of a torrent without hashes always do.
+    ///
+    /// # Errors
+    /// [`StoreError::OutOfRange`] for no piece of this torrent; else what the disk says.
+    pub fn verify(&self, piece: PieceIndex) -> Result<bool, StoreError> {
+        let range = self.meta.layout.piece_range(piece);
+        if range.is_empty() {
+            return Err(StoreError::OutOfRange);
+        }
+        if self.meta.piece_hashes.is_empty() {
+            return Ok(true);
+        }
+        let Some(expected) = self.meta.hash_of(piece) else { return Err(StoreError::OutOfRange) };
+        let mut sha1 = Sha1::new();
+        let mut buf = vec![0; HASH_CHUNK.min(range.len() as usize)];
+        let mut at = range.start;
+        while at < range.end {
+            let len = (range.end - at).min(buf.len() as u64) as usize;
+            let Some(chunk) = buf.get_mut(..len) else { break };
+            match self.read(at, chunk) {
+                Err(StoreError::Gone) => return Ok(false),
+                read => read?,
+            }
+            sha1.update(chunk);
+            at += len as u64;
+        }
+        Ok(sha1.finish() == expected)
+    }
+
+    /// Writes down which pieces are verified, so that the next [`Store::open`] need not hash them. Call it when no
+    /// write is under way: a file written to afterwards is not believed.
+    ///
+    /// # Errors
+    /// What the disk says; the record of before stays whole.
+    pub fn save_resume(&self, verified: &PieceSet) -> Result<(), StoreError> {
+        let _one_at_a_time = self.saving.lock();
+        let mut stamps = HashMap::new();
+        for (index, file) in self.files_with(verified) {
+            match self.files.folder().file(&file.path, Access::Read).and_then(|f| Stamp::of(&f)) {
+                Ok(stamp) => drop(stamps.insert(index, stamp)),
+                // Someone removed it; its pieces are not believed next time.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        let record = Record { verified: verified.clone(), stamps };
+        Ok(self.home.replace(RESUME, &record.encode(self.meta.info_hash))?)
+    }
+
+    /// The pieces that the last record proves; what else may be whole goes to `unproven`.
+    fn judge(&mut self) -> PieceSet {
+        let record = self.record();
+        let mut verified = match &record {
+            Some(record) => record.verified.clone(),
+            None => PieceSet::new(self.meta.layout.piece_count()),
+        };
+        let stamps = record.map(|r| r.stamps).unwrap_or_default();
+        // After a clean exit each file is either proven or without a verified piece, and nothing more is looked at.
+        let mut doubt = verified.count() == 0;
+        for (index, file) in self.files_with(&verified.clone()) {
+            let now = self.files.folder().file(&file.path, Access::Read).and_then(|f| Stamp::of(&f)).ok();
+            if now.is_none() || now.as_ref() != stamps.get(&index) {
+                doubt = true;
+                for p in self.meta.layout.pieces_in(file.range) {
+                    verified.remove(PieceIndex(p));
+                }
+            }
+        }
+        // Without hashes there is no proof to be had.
+        if doubt && !self.meta.piece_hashes.is_empty() {
+            self.unproven = self.whole_on_disk();
+            for p in verified.iter() {
+                self.unproven.remove(p);
+            }
+        }
+        verified
+    }
+
+    fn record(&self) -> Option<Record> {
+        let file = self.home.file(Path::new(RESUME), Access::Read).ok()?;
+        let max = resume::max_len(&self.meta);
+        let mut bytes = Vec::new();
+        file.take(max + 1).read_to_end(&mut bytes).ok()?;
+        Record::decode(&bytes, &self.meta)
+    }
+
+    /// Pieces of which the disk holds every byte, right or wrong: holes in a sparse file were never written.
+    fn whole_on_disk(&self) -> PieceSet {
+        let layout = self.meta.layout;
+        let mut missing = PieceSet::new(layout.piece_count());
+        let mut gap = |from: u64, to: u64| {
+            for p in layout.pieces_in(ByteRange::new(from, to)) {
+                missing.insert(PieceIndex(p));
+            }
+        };
+        for file in self.meta.files.iter().filter(|f| !f.padding && !f.range.is_empty()) {
+            let mut at = file.range.start;
+            let ranges = self.files.folder().file(&file.path, Access::Read).map(|f| data_ranges(&f, file.range.len()));
+            for data in ranges.unwrap_or_default() {
+                gap(at, file.range.start + data.start);
+                at = file.range.start + data.end;
+            }
+            gap(at, file.range.end);
+        }
+        let mut whole = PieceSet::new(layout.piece_count());
+        for p in (0..layout.piece_count()).map(PieceIndex).filter(|p| !missing.contains(*p)) {
+            whole.insert(p);
+        }
+        whole
+    }
+
+    /// Files on disk that hold bytes of any of these pieces.
+    fn files_with(&self, pieces: &PieceSet) -> impl Iterator<Item = (usize, &FileEntry)> {
+        self.meta.files.iter().enumerate().filter(move |(_, f)| {
+            !f.padding && self.meta.layout.pieces_in(f.range).any(|p| pieces.contains(PieceIndex(p)))
+        })
+    }
+
+    fn checked(&self, offset: u64, len: usize) -> Result<ByteRange, StoreError> {
+        let end = offset.checked_add(len as u64).filter(|&end| end <= self.meta.layout.total_len());
+        end.map(|end| ByteRange::new(offset, end)).ok_or(StoreError::OutOfRange)
+    }
+
+    /// The files that a range touches, in order, each with the part of the range that is its.
+    fn spans(&self, range: ByteRange) -> impl Iterator<Item = (usize, &FileEntry, ByteRange)> {
+        let first = self.meta.files.partition_point(|f| f.range.end <= range.start);
+        let files = self.meta.files.iter().enumerate().skip(first);
+        files
+            .take_while(move |(_, f)| f.range.start < range.end)
+            .map(move |(i, f)| (i, f, f.range.intersect(range)))
+            .filter(|(_, _, part)| !part.is_empty())
+    }
+}
+
+/// A file that cannot be made because its folder vanished is no missing data: the cache as a whole is unusable.
+fn not_gone(e: io::Error) -> StoreError {
+    match e.kind() {
+        io::ErrorKind::NotFound => StoreError::Io(e),
+        _ => e.into(),
+    }
+}
+
+#[cfg(test)]
+#[path = "store_tests.rs"]
+mod tests;
