@@ -24,7 +24,9 @@ pub struct OriginPart {
 pub enum OriginEvent {
     /// The probe came back: it serves ranges and the length is what the torrent says.
     Up { origin: OriginId, bidding: bool, rtt: Option<Duration> },
-    /// Left alone from now on, in words for the user ("ignored Range", "file is 3 bytes long, not 734 003 200").
+    /// Left alone from now on, in words for the user that read on after the server's name ("ignores Range", "has a
+    /// file of 3 bytes, not 734003200"). An `Up` follows only where it could not be reached, or was busy and asked us
+    /// to wait: it is tried again by itself.
     Down { origin: OriginId, reason: String },
     /// Bytes in order within a fetch; any length.
     Bytes { fetch: FetchId, offset: u64, data: Bytes },

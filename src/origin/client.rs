@@ -1,0 +1,208 @@
+//! The HTTP client of the whole process, and redirects followed by hand.
+//!
+//! Redirects are not left to reqwest because the final URL must be checked, remembered and its credentials dropped.
+//! One client for all: what was learnt of a URL on one connection is then fetched over the same, still warm one.
+
+use std::error::Error as _;
+use std::io;
+use std::net::IpAddr;
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
+
+use reqwest::header::{ACCEPT_ENCODING, LOCATION, RANGE};
+use reqwest::{Client, Response, Version};
+use url::{Host, Url};
+
+use super::check;
+use super::error::{Fault, OriginError};
+use super::map::host_of;
+use crate::units::ByteRange;
+
+/// Names, TCP and TLS together: longer than any usable server takes.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Nothing at all for this long, and the connection counts as broken.
+pub(super) const STALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Browsers follow 20; a file server that needs more than these is not worth its round trips.
+const MAX_REDIRECTS: usize = 5;
+/// A redirect's own body is read, to keep its connection, only when this short.
+const SMALL_BODY: u64 = 4 * 1024;
+const SMALL_BODY_WAIT: Duration = Duration::from_millis(300);
+
+/// Two pools: a proxy from the environment is for the world, never for this machine itself.
+struct Clients {
+    world: Client,
+    loopback: Client,
+}
+
+static CLIENTS: LazyLock<Result<Clients, String>> = LazyLock::new(|| {
+    let build = |b: reqwest::ClientBuilder| b.build().map_err(|e| root_cause(&e));
+    Ok(Clients { world: build(builder())?, loopback: build(builder().no_proxy())? })
+});
+
+fn builder() -> reqwest::ClientBuilder {
+    Client::builder()
+        .user_agent(concat!("Sluicegate/", env!("CARGO_PKG_VERSION")))
+        .redirect(reqwest::redirect::Policy::none())
+        .referer(false)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_nodelay(true)
+        .tcp_keepalive(Duration::from_secs(15))
+        .pool_idle_timeout(Duration::from_secs(90))
+        .pool_max_idle_per_host(4)
+}
+
+/// The client to reach `url` by. Fails where no TLS set-up is possible at all.
+pub(super) fn client_for(url: &Url) -> Result<&'static Client, OriginError> {
+    let clients = CLIENTS.as_ref().map_err(|e| OriginError::Client(e.clone()))?;
+    Ok(if is_loopback(url) { &clients.loopback } else { &clients.world })
+}
+
+/// A response whose redirects are followed.
+pub(super) struct Opened {
+    pub response: Response,
+    /// Where it came from in the end.
+    pub url: Url,
+    pub redirected: bool,
+    /// It came over a connection that was, most likely, made for it.
+    pub fresh: bool,
+    /// From sending the last request to its headers; over a connection that may have been made for it.
+    pub took: Duration,
+}
+
+impl Opened {
+    /// Without multiplexing a response that is not wanted any more costs its connection.
+    pub fn owns_connection(&self) -> bool {
+        self.response.version() < Version::HTTP_2
+    }
+}
+
+/// GETs `url`, ranged where a range is given, following redirects. Returns on headers; their sense is not checked.
+pub(super) async fn open(url: &Url, range: Option<ByteRange>) -> Result<Opened, Fault> {
+    let mut at = url.clone();
+    let mut fresh = true;
+    let mut seen = vec![at.clone()];
+    loop {
+        let client = client_for(&at).map_err(|e| Fault::Refused(e.to_string()))?;
+        // What a response's bytes mean depends on their offsets: never a compressed form of them.
+        let mut request = client.get(at.clone()).header(ACCEPT_ENCODING, "identity");
+        if let Some(r) = range {
+            request = request.header(RANGE, format!("bytes={}-{}", r.start, r.end.saturating_sub(1)));
+        }
+        let sent = Instant::now();
+        let response = match tokio::time::timeout(STALL_TIMEOUT, request.send()).await {
+            Err(_) => return Err(Fault::Break("did not answer".into())),
+            Ok(Err(e)) => return Err(Fault::Break(describe(&e))),
+            Ok(Ok(response)) => response,
+        };
+        if !is_redirect(&response) {
+            let redirected = seen.len() > 1;
+            return Ok(Opened { response, url: at, redirected, fresh, took: sent.elapsed() });
+        }
+        let next = target(&at, &response)?;
+        if seen.contains(&next) {
+            return Err(Fault::Refused("redirects in a circle".into()));
+        }
+        if seen.len() > MAX_REDIRECTS {
+            return Err(Fault::Refused(format!("redirects more than {MAX_REDIRECTS} times")));
+        }
+        fresh = next.origin() != at.origin();
+        if !fresh {
+            keep_connection(response).await;
+        }
+        seen.push(next.clone());
+        at = next;
+    }
+}
+
+fn is_redirect(response: &Response) -> bool {
+    matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) && response.headers().contains_key(LOCATION)
+}
+
+/// Where a redirect leads. Credentials go along only within the same origin.
+fn target(from: &Url, response: &Response) -> Result<Url, Fault> {
+    let bad = || Fault::Refused("redirects to an address that is none".into());
+    let location = response.headers().get(LOCATION).map(|v| v.as_bytes()).unwrap_or_default();
+    let location = std::str::from_utf8(location).map_err(|_| bad())?;
+    let mut next = from.join(location).map_err(|_| bad())?;
+    if !matches!(next.scheme(), "http" | "https") {
+        return Err(bad());
+    }
+    // A server out in the world has no business sending us to services of this machine.
+    if is_loopback(&next) && !is_loopback(from) {
+        return Err(Fault::Refused("redirects to this machine itself".into()));
+    }
+    next.set_fragment(None);
+    if next.origin() == from.origin() && next.username().is_empty() && next.password().is_none() {
+        // Neither fails: `from` is http(s), which may carry both.
+        let _ = next.set_username(from.username());
+        let _ = next.set_password(from.password());
+    }
+    Ok(next)
+}
+
+/// Reads a short body to its end, so that the next request finds the connection free.
+async fn keep_connection(mut response: Response) {
+    let short = matches!(check::content_length(response.headers()), Ok(Some(n)) if n <= SMALL_BODY);
+    if short {
+        let _ =
+            tokio::time::timeout(SMALL_BODY_WAIT, async { while let Ok(Some(_)) = response.chunk().await {} }).await;
+    }
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(d)) => d == "localhost" || d.ends_with(".localhost"),
+        Some(Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(Host::Ipv6(ip)) => IpAddr::V6(ip).to_canonical().is_loopback(),
+        None => false,
+    }
+}
+
+/// What went wrong on the network, reading on after the server's name. Never contains the URL.
+pub(super) fn describe(e: &reqwest::Error) -> String {
+    let mut source = e.source();
+    while let Some(s) = source {
+        if let Some(io) = s.downcast_ref::<io::Error>().filter(|io| io.get_ref().is_none()) {
+            return match io.kind() {
+                io::ErrorKind::ConnectionRefused => "refuses connections".into(),
+                io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe => {
+                    "closed the connection".into()
+                }
+                io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable => {
+                    "is not reachable from this network".into()
+                }
+                io::ErrorKind::TimedOut => "did not answer".into(),
+                io::ErrorKind::UnexpectedEof => "closed the connection".into(),
+                _ => format!("failed: {io}"),
+            };
+        }
+        source = s.source();
+    }
+    if e.is_timeout() {
+        return "did not answer".into();
+    }
+    let cause = root_cause(e);
+    if cause.contains("failed to lookup address") {
+        return "has a name that does not exist, or there is no network".into();
+    }
+    if e.is_connect() {
+        return format!("cannot be connected to: {cause}");
+    }
+    format!("broke off: {cause}")
+}
+
+fn root_cause(e: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = match e.source() {
+        Some(s) => s,
+        None => return "the request failed".into(),
+    };
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause.to_string().chars().filter(|c| !c.is_control()).take(120).collect()
+}
+
+/// `fault`, told about the host of `url`.
+pub(super) fn blame(url: &Url, fault: Fault) -> OriginError {
+    fault.into_error(host_of(url))
+}
