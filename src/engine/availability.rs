@@ -42,7 +42,8 @@ impl Availability {
         }
         all.sort_by_key(|p| self.count[p.get()]);
         let most = all.last().map_or(0, |p| self.count[p.get()]) as usize;
-        self.start = (0..=most + 1).map(|a| all.partition_point(|p| (self.count[p.get()] as usize) < a) as u32).collect();
+        self.start =
+            (0..=most + 1).map(|a| all.partition_point(|p| (self.count[p.get()] as usize) < a) as u32).collect();
         for (i, p) in all.iter().enumerate() {
             self.slot[p.get()] = i as u32;
         }
@@ -154,14 +155,19 @@ impl Availability {
             }
         }
         let indexed = self.slot.iter().filter(|s| **s != ABSENT).count();
-        if indexed == self.order.len() { Ok(()) } else { Err(format!("{indexed} slots, {} in order", self.order.len())) }
+        if indexed == self.order.len() {
+            Ok(())
+        } else {
+            Err(format!("{indexed} slots, {} in order", self.order.len()))
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use proptest::prelude::*;
+    use super::{Availability, Rng};
+    use crate::units::PieceIndex;
+    use proptest::prelude::{prop, prop_assert_eq, proptest};
 
     #[test]
     fn rarest_comes_first_and_what_nobody_has_not_at_all() {

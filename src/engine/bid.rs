@@ -10,7 +10,7 @@ use crate::units::{Instant, OriginId};
 impl Engine {
     pub(super) fn bid(&mut self, now: Instant, miss: &[Due], actions: &mut Vec<Action>) {
         let due_now = self.servers.last_bid.is_none_or(|t| now.since(t) >= self.config.bid_every);
-        let urgent = miss.first().is_some_and(|d| d.in_s < self.config.urgent.as_secs_f64());
+        let urgent = miss.iter().any(|d| d.own_s < self.config.urgent.as_secs_f64());
         let granted: u64 = self.servers.origins.values().map(|o| o.granted).sum();
         if !(due_now || urgent && granted == 0) {
             return;
@@ -18,8 +18,8 @@ impl Engine {
         let seconds = self.config.horizon.as_secs() as usize;
         let mut due_bits = vec![0u64; seconds];
         let layout = *self.board.layout();
-        for d in miss.iter().filter(|d| self.board.cell(d.block).is_none_or(|c| c.fetch.is_none())) {
-            due_bits[(d.in_s as usize).min(seconds - 1)] += layout.block_range(d.block).len() * 8;
+        for d in miss.iter().filter(|d| d.own_s < seconds as f64 && self.board.cell(d.block).is_none_or(|c| c.fetch.is_none())) {
+            due_bits[d.own_s as usize] += layout.block_range(d.block).len() * 8;
         }
         let max_bits = due_bits.iter().sum::<u64>().saturating_sub(granted);
         if due_now {

@@ -237,8 +237,8 @@ impl Board {
         self.origins.get(p.get()).copied().unwrap_or_default()
     }
 
-    /// The first byte of the range that is not here (verified or not); the range's end when all are.
-    pub fn first_missing(&self, r: ByteRange) -> u64 {
+    /// The first byte of the range that may not be played yet: neither verified nor, where servers are trusted, a server's.
+    pub fn first_unplayable(&self, r: ByteRange, trust_servers: bool) -> u64 {
         let mut at = r.start;
         while at < r.end {
             let p = self.layout.piece_at(at);
@@ -247,7 +247,7 @@ impl Board {
                 continue;
             }
             let b = self.layout.block_at(at);
-            if !self.block_here(b) {
+            if !(trust_servers && self.cell(b).is_some_and(|c| c.here == Some(Giver::Server))) {
                 return at;
             }
             at = self.layout.block_range(b).end;

@@ -165,7 +165,8 @@ impl Engine {
             Event::ServerFailed { fetch } => self.fetch_failed(now, fetch),
             Event::Granted { origin, bits, expires } => self.granted(origin, bits, expires),
             Event::FileChosen { range } => {
-                self.position = Position { file: Some(range), reader_at: range.start, told: now, ..Position::default() };
+                self.position =
+                    Position { file: Some(range), reader_at: range.start, told: now, ..Position::default() };
                 self.reindex(now);
                 self.recount(actions);
             }
@@ -227,7 +228,12 @@ impl Engine {
         let Some(l) = self.links.get_mut(&link).filter(|l| l.has.universe() == pieces.universe()) else { return };
         self.availability.remove_all(&l.has);
         self.availability.add_all(&pieces);
+        // A peer may say that it has less than before (lt_donthave): it will not answer for those.
+        let lost: Vec<BlockRef> = l.asks.iter().map(|a| a.block).filter(|b| !pieces.contains(b.piece)).collect();
         l.has = pieces;
+        for block in lost {
+            self.withdraw(link, block, false);
+        }
         self.recount_link(link, actions);
     }
 
@@ -296,7 +302,8 @@ impl Engine {
     }
 
     fn drop_asks(&mut self, link: LinkId, tried: bool) {
-        let asks = self.links.get(&link).map(|l| l.asks.iter().map(|a| a.block).collect::<Vec<_>>()).unwrap_or_default();
+        let asks =
+            self.links.get(&link).map(|l| l.asks.iter().map(|a| a.block).collect::<Vec<_>>()).unwrap_or_default();
         for block in asks {
             self.withdraw(link, block, tried);
         }
@@ -351,7 +358,8 @@ impl Engine {
     }
 
     fn piece_verified(&mut self, piece: PieceIndex, actions: &mut Vec<Action>) {
-        self.board.verify(piece);
+        let begun = self.board.verify(piece);
+        self.forget_asks(piece, begun.as_ref());
         self.availability.take(piece);
         actions.push(Action::Playable { range: self.board.layout().piece_range(piece) });
         actions.push(Action::Announce { piece });
@@ -362,6 +370,17 @@ impl Engine {
                     l.useful = l.useful.saturating_sub(1);
                 }
                 self.tell_interest(link, actions);
+            }
+        }
+    }
+
+    /// A piece's table is gone: what was still asked of it leaves the links' books as well.
+    fn forget_asks(&mut self, piece: PieceIndex, begun: Option<&board::Begun>) {
+        for (i, c) in begun.iter().flat_map(|g| g.cells.iter().enumerate()) {
+            for link in &c.asked {
+                if let Some(l) = self.links.get_mut(link) {
+                    l.unask(BlockRef { piece, block: i as u32 });
+                }
             }
         }
     }

@@ -43,7 +43,7 @@ impl Engine {
         let Some(file) = self.position.file else { return 0.0 };
         let line = self.position.line(&self.config);
         let from = self.position.playhead_offset(now, &line);
-        let gap = self.board.first_missing(ByteRange::new(from, file.end));
+        let gap = self.board.first_unplayable(ByteRange::new(from, file.end), self.servers.trusted());
         if gap <= from {
             return 0.0;
         }

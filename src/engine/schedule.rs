@@ -65,7 +65,7 @@ impl Engine {
                     continue;
                 }
                 // Late pieces are completed, not replaced: only what a peer will miss goes to the server as well.
-                if late && self.overdue(now, d.block) && self.server_first(now, finish, &plan) {
+                if late && d.own_s < urgent_s && self.overdue(now, d.block) && self.server_first(now, finish, &plan) {
                     plan.miss.push(*d);
                 }
                 plan.late |= finish > d.in_s.max(self.grace());
@@ -74,12 +74,19 @@ impl Engine {
             let best = self.best_link(&links, d.block);
             let finish = best.map_or(f64::INFINITY, |i| links[i].eta + links[i].block_s);
             let dev = best.map_or(0.0, |i| links[i].dev);
-            if finish + self.config.miss_deviations * dev > d.in_s - self.servers.time_for(now, plan.miss.len(), &self.config)
-                && self.server_first(now, finish, &plan)
-            {
-                plan.miss.push(*d);
-                plan.late |= self.servers.time_for(now, plan.miss.len(), &self.config) > d.in_s.max(self.grace());
+            if best.is_none() && d.own_s.is_infinite() {
+                // Nobody has it and nothing plays from it: it only completes a piece that a server plays.
                 continue;
+            }
+            let server_s = self.servers.time_for(now, plan.miss.len(), &self.config);
+            let misses = finish + self.config.miss_deviations * dev > d.in_s - server_s;
+            if misses && d.own_s.is_finite() && self.server_first(now, finish, &plan) {
+                plan.miss.push(*d);
+                // Urgent ones are the server's alone. Others a peer with room may begin all the same: no room is wasted.
+                if d.own_s < urgent_s || best.is_none_or(|i| links[i].room == 0) {
+                    plan.late |= server_s > d.own_s.max(self.grace());
+                    continue;
+                }
             }
             plan.late |= finish > d.in_s.max(self.grace());
             let Some(c) = best.and_then(|i| links.get_mut(i)) else { continue };
@@ -138,7 +145,8 @@ impl Engine {
     /// The link that would finish the block first.
     fn best_link(&self, links: &[Candidate], block: BlockRef) -> Option<usize> {
         let able = |c: &Candidate| {
-            self.links.get(&c.link).is_some_and(|l| l.has.contains(block.piece)) && self.board.admits(block.piece, c.link)
+            self.links.get(&c.link).is_some_and(|l| l.has.contains(block.piece))
+                && self.board.admits(block.piece, c.link)
         };
         links
             .iter()
@@ -157,7 +165,9 @@ impl Engine {
             let over = now.since(ask.expected).as_secs_f64();
             Some(if over > 0.0 { over } else { ask.expected.since(now).as_secs_f64() })
         });
-        let by_server = cell.fetch.and_then(|f| self.servers.expected(now, f, self.board.layout().block_range(block).end, &self.config));
+        let by_server = cell
+            .fetch
+            .and_then(|f| self.servers.expected(now, f, self.board.layout().block_range(block).end, &self.config));
         by_links.chain(by_server).min_by(f64::total_cmp)
     }
 
@@ -166,7 +176,12 @@ impl Engine {
     }
 
     fn margin_of(&self, now: Instant, block: BlockRef) -> f64 {
-        let dev = self.board.cell(block).and_then(|c| c.asked.first()).and_then(|l| self.links.get(l)).map_or(0.0, |l| l.lateness.dev());
+        let dev = self
+            .board
+            .cell(block)
+            .and_then(|c| c.asked.first())
+            .and_then(|l| self.links.get(l))
+            .map_or(0.0, |l| l.lateness.dev());
         self.config.miss_deviations * dev + self.servers.time_for(now, 1, &self.config)
     }
 

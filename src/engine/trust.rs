@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use super::board::Giver;
 use super::{Action, Engine};
-use crate::units::{BlockRef, LinkId, OriginId, PieceIndex};
+use crate::units::{LinkId, OriginId, PieceIndex};
 
 /// What is held against whom.
 #[derive(Debug, Clone, Default)]
@@ -38,15 +38,7 @@ impl Engine {
             _ if givers.contains(&None) => self.distrust_origins(false, actions),
             _ => {}
         }
-        // Requests still out for it (a hedge that lost) stay on the links' books only as long as the board has them.
-        for (i, c) in begun.cells.iter().enumerate() {
-            let block = BlockRef { piece, block: i as u32 };
-            for link in &c.asked {
-                if let Some(l) = self.links.get_mut(link) {
-                    l.unask(block);
-                }
-            }
-        }
+        self.forget_asks(piece, Some(&begun));
         self.reindex_piece(piece);
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::api::{Phase, Timeline};
 use super::config::Config;
-use crate::units::{BlockRef, ByteRange, Instant, Layout, MediaTime};
+use crate::units::{BlockRef, ByteRange, Instant, Layout, MediaTime, PieceIndex};
 
 /// Where the player is.
 #[derive(Debug, Clone)]
@@ -50,8 +50,11 @@ pub enum Zone {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Due {
     pub block: BlockRef,
-    /// Seconds from now.
+    /// Seconds until it is due from peers: with the first needed byte of its piece, since none of a piece's bytes are
+    /// played before its hash checks.
     pub in_s: f64,
+    /// Seconds until its own first byte is due: what counts for a server, whose bytes are played as they arrive.
+    pub own_s: f64,
 }
 
 impl Position {
@@ -91,20 +94,35 @@ impl Position {
     }
 
     /// What is due within the window, soonest first, whatever of it is here already left in. At most `most` blocks.
-    pub fn due(&self, now: Instant, layout: &Layout, config: &Config, skip: impl Fn(BlockRef) -> bool, most: usize) -> Vec<Due> {
+    pub fn due(
+        &self,
+        now: Instant,
+        layout: &Layout,
+        config: &Config,
+        skip: impl Fn(BlockRef) -> bool,
+        most: usize,
+    ) -> Vec<Due> {
         let Some(file) = self.file else { return Vec::new() };
         let line = self.line(config);
         let media = self.media_now(now);
         let horizon = config.window.as_secs_f64();
         let mut out = Vec::new();
         let mut run = |range: ByteRange, due: &dyn Fn(u64) -> f64| {
-            for block in layout.blocks_in(range.intersect(file)) {
-                if out.len() >= most {
-                    break;
-                }
-                if !skip(block) {
-                    let at = layout.block_range(block).start.max(range.start);
-                    out.push(Due { block, in_s: due(at) });
+            let range = range.intersect(file);
+            for p in layout.pieces_in(range) {
+                let piece = layout.piece_range(PieceIndex(p));
+                let in_s = due(piece.start.max(range.start));
+                for block in layout.blocks_in(piece) {
+                    if out.len() >= most {
+                        return;
+                    }
+                    let at = layout.block_range(block).start;
+                    let own_s = if at < range.end { due(at.max(range.start)) } else { f64::INFINITY };
+                    // What lies before the first needed byte only completes the piece: it comes after the rest of it.
+                    let own_s = if layout.block_range(block).end <= range.start { f64::INFINITY } else { own_s };
+                    if !skip(block) {
+                        out.push(Due { block, in_s, own_s });
+                    }
                 }
             }
         };
@@ -121,7 +139,7 @@ impl Position {
         }
         let window = self.window(now, config);
         run(window, &|o| (at_time(o) - media.as_secs_f64()).clamp(0.0, horizon));
-        out.sort_by(|a, b| a.in_s.total_cmp(&b.in_s).then(a.block.cmp(&b.block)));
+        out.sort_by(|a, b| a.in_s.total_cmp(&b.in_s).then(a.own_s.total_cmp(&b.own_s)).then(a.block.cmp(&b.block)));
         let mut seen = std::collections::BTreeSet::new();
         out.retain(|d| seen.insert(d.block));
         out
@@ -165,9 +183,9 @@ mod tests {
         let (mut p, l, c) = film(Phase::Playing, 10.0);
         p.blocked = Some(ByteRange::new(900 * 16_384, 901 * 16_384));
         let due = p.due(Instant::ZERO, &l, &c, |_| false, 10_000);
-        assert_eq!(due.len(), 150);
+        assert_eq!(due.len(), 152, "the window's 150 blocks, and the rest of its last piece");
         assert_eq!(due[0].block, l.block_at(100 * 16_384));
-        assert!((due[30].in_s - 3.0).abs() < 0.01);
+        assert!((due[30].own_s - 3.0).abs() < 0.01 && due[30].in_s < due[30].own_s);
     }
 
     #[test]
@@ -176,13 +194,16 @@ mod tests {
         p.blocked = Some(ByteRange::new(990 * 16_384, 991 * 16_384));
         let due = p.due(Instant::ZERO, &l, &c, |_| false, 10_000);
         assert!(due[..3].iter().any(|d| d.block == l.block_at(990 * 16_384)));
-        assert_eq!(due.len(), 160);
+        assert_eq!(due.len(), 152 + 12);
     }
 
     #[test]
     fn zones_follow_the_clock() {
         let (p, _, c) = film(Phase::Playing, 10.0);
         let zone = |block: u64| p.zone(block * 16_384, Instant::ZERO, &c);
-        assert_eq!([zone(99), zone(101), zone(131), zone(260)], [Zone::Behind, Zone::Urgent, Zone::Window, Zone::Ahead]);
+        assert_eq!(
+            [zone(99), zone(101), zone(131), zone(260)],
+            [Zone::Behind, Zone::Urgent, Zone::Window, Zone::Ahead]
+        );
     }
 }
