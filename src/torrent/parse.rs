@@ -5,12 +5,13 @@
 
 use bytes::Bytes;
 use librqbit_bencode::{BencodeValue, WithRawBytes, from_bytes};
-use librqbit_buffers::{ByteBuf, ByteBufOwned};
+use librqbit_buffers::ByteBuf;
 use librqbit_core::torrent_metainfo::{TorrentMetaV1File, TorrentMetaV1Info};
 use librqbit_sha1_wrapper::{ISha1, Sha1};
 use serde::Deserialize;
 
 use super::names::{Names, component, display_component};
+use super::urls::{Value, WEB, collect_urls, trackers};
 use super::{FileEntry, InfoHash, Magnet, Metainfo, TorrentError, bencode};
 use crate::units::{ByteRange, Layout};
 
@@ -22,14 +23,6 @@ const MAX_PIECE_LEN: i64 = 64 << 20;
 
 /// Bounds memory: each costs some hundred bytes, here and in whatever lists them.
 const MAX_FILES: usize = 300_000;
-
-/// Trackers and web seeds kept; real torrents have up to about 100 trackers.
-pub(super) const MAX_URLS: usize = 256;
-
-/// Longest URL kept, in bytes.
-pub(super) const MAX_URL: usize = 2048;
-
-type Value = BencodeValue<ByteBufOwned>;
 
 /// Fields whose shape varies in the wild are taken as any value, so that a slip in one does not cost the torrent.
 #[derive(Deserialize)]
@@ -121,36 +114,6 @@ impl Metainfo {
         let raw = info_bytes.clone();
         let info: RawInfo<'_> = from_bytes(&raw).map_err(|_| WRONG_KIND)?;
         build(info, &raw, info_bytes, magnet.name.as_deref(), trackers, magnet.web_seeds.clone())
-    }
-
-    /// A plain video behind a URL: one file, no hashes, named after the URL's last part. `None` when `len` is 0.
-    /// The same URL and length always give the same info hash, by which its cache is found again.
-    pub fn plain_video(url: &str, len: u64) -> Option<Self> {
-        // About 4,000 pieces: small enough to forget little when one is lost, few enough to draw.
-        let piece_len = (len / 4096).next_power_of_two().clamp(256 << 10, 16 << 20) as u32;
-        let layout = Layout::new(len, piece_len)?;
-        let parsed = url::Url::parse(url).ok();
-        let last = parsed.as_ref().and_then(|u| u.path_segments()?.rfind(|s| !s.is_empty()));
-        let name = last.map(percent_decoded).unwrap_or_else(|| "video".to_owned());
-        let display = display_component(&name);
-        let file = FileEntry {
-            path: component(&name).into(),
-            display: display.clone(),
-            range: ByteRange::new(0, len),
-            padding: false,
-        };
-        Some(Self {
-            info_hash: sha1(format!("{len} {url}").as_bytes()),
-            name: display,
-            layout,
-            files: vec![file],
-            piece_hashes: Bytes::new(),
-            private: false,
-            trackers: Vec::new(),
-            web_seeds: vec![url.to_owned()],
-            info_bytes: Bytes::new(),
-            multi_file: false,
-        })
     }
 }
 
@@ -280,62 +243,6 @@ fn decoder(info: &RawInfo<'_>) -> impl Fn(&[u8]) -> String + use<> {
     }
 }
 
-/// What a tracker may be reached by.
-pub(super) const TRACKER: &[&str] = &["http", "https", "udp"];
-
-/// What a web seed may be reached by.
-pub(super) const WEB: &[&str] = &["http", "https"];
-
-/// A URL of one of these schemes, of sane length.
-pub(super) fn is_url(s: &str, schemes: &[&str]) -> bool {
-    s.len() <= MAX_URL
-        && url::Url::parse(s)
-            .is_ok_and(|u| schemes.contains(&u.scheme()) && u.host_str().is_some_and(|h| !h.is_empty()))
-}
-
-/// BEP 12: the list replaces `announce` where there is one.
-fn trackers(announce: Option<&Value>, list: Option<&Value>) -> Vec<Vec<String>> {
-    let mut all: Vec<String> = Vec::new();
-    let mut tiers = Vec::new();
-    let listed = match list {
-        Some(BencodeValue::List(tiers)) => tiers.as_slice(),
-        _ => &[],
-    };
-    for tier in listed {
-        let before = all.len();
-        collect_urls(Some(tier), TRACKER, &mut all);
-        if let Some(new) = all.get(before..).filter(|new| !new.is_empty()) {
-            tiers.push(new.to_vec());
-        }
-    }
-    // A list with nothing usable in it is as good as none.
-    if tiers.is_empty() {
-        collect_urls(announce, TRACKER, &mut all);
-        tiers.extend((!all.is_empty()).then_some(all));
-    }
-    tiers
-}
-
-/// The URLs in a string or a list of strings that are of these schemes and not there yet.
-fn collect_urls(value: Option<&Value>, schemes: &[&str], out: &mut Vec<String>) {
-    let values = match value {
-        Some(BencodeValue::List(list)) => list.as_slice(),
-        Some(value) => std::slice::from_ref(value),
-        None => &[],
-    };
-    for value in values {
-        if out.len() >= MAX_URLS {
-            return;
-        }
-        let BencodeValue::Bytes(bytes) = value else { continue };
-        let Ok(url) = std::str::from_utf8(&bytes.0) else { continue };
-        let url = url.trim();
-        if is_url(url, schemes) && !out.iter().any(|u| u == url) {
-            out.push(url.to_owned());
-        }
-    }
-}
-
 pub(super) fn sha1(bytes: &[u8]) -> InfoHash {
     let mut sha1 = Sha1::new();
     sha1.update(bytes);
@@ -347,26 +254,6 @@ fn position(whole: &[u8], part: &[u8]) -> Option<std::ops::Range<usize>> {
     let start = (part.as_ptr() as usize).checked_sub(whole.as_ptr() as usize)?;
     let end = start.checked_add(part.len())?;
     (end <= whole.len()).then_some(start..end)
-}
-
-/// A URL's path segment as text.
-fn percent_decoded(s: &str) -> String {
-    let mut out = Vec::with_capacity(s.len());
-    let mut rest = s.as_bytes();
-    while let Some((&first, tail)) = rest.split_first() {
-        let hex = |i: usize| tail.get(i).and_then(|&b| char::from(b).to_digit(16));
-        match (first, hex(0), hex(1)) {
-            (b'%', Some(high), Some(low)) => {
-                out.push((high * 16 + low) as u8);
-                rest = tail.get(2..).unwrap_or_default();
-            }
-            _ => {
-                out.push(first);
-                rest = tail;
-            }
-        }
-    }
-    String::from_utf8_lossy(&out).into_owned()
 }
 
 #[cfg(test)]
