@@ -65,9 +65,9 @@ struct RawFile<'a> {
     attr: Option<ByteBuf<'a>>,
 }
 
-/// One file before its path is cleaned.
-struct Listed {
-    components: Vec<String>,
+/// One file before its path is decoded and cleaned.
+struct Listed<'a> {
+    path: Vec<ByteBuf<'a>>,
     len: u64,
     padding: bool,
 }
@@ -143,10 +143,10 @@ fn build(
     let name = name.or_else(|| fallback_name.map(str::to_owned)).unwrap_or_else(|| info_hash.to_string());
     let multi_file = info.files.is_some();
     let listed = match info.files {
-        Some(files) => list_files(files, &decode)?,
+        Some(files) => list_files(files)?,
         None => {
             let len = info.length.ok_or(TorrentError::Missing("length"))?;
-            vec![Listed { components: vec![name.clone()], len: length(len)?, padding: false }]
+            vec![Listed { path: vec![ByteBuf(name.as_bytes())], len: length(len)?, padding: false }]
         }
     };
     let total = listed.iter().try_fold(0u64, |sum, f| sum.checked_add(f.len));
@@ -168,8 +168,9 @@ fn build(
         _ => Bytes::copy_from_slice(pieces),
     };
     let private = matches!(info.private, Some(BencodeValue::Integer(n)) if n != 0);
+    let files = place(&listed, &decode);
+    drop(listed);
     let name = display_component(&name);
-    let files = place(listed);
     Ok(Metainfo { info_hash, name, layout, files, piece_hashes, private, trackers, web_seeds, info_bytes, multi_file })
 }
 
@@ -179,7 +180,7 @@ fn length(len: i64) -> Result<u64, TorrentError> {
     u64::try_from(len).map_err(|_| BAD_LENGTH)
 }
 
-fn list_files(files: Vec<RawFile<'_>>, decode: &impl Fn(&[u8]) -> String) -> Result<Vec<Listed>, TorrentError> {
+fn list_files(files: Vec<RawFile<'_>>) -> Result<Vec<Listed<'_>>, TorrentError> {
     if files.len() > MAX_FILES {
         return Err(TorrentError::TooManyFiles { max: MAX_FILES });
     }
@@ -192,29 +193,26 @@ fn list_files(files: Vec<RawFile<'_>>, decode: &impl Fn(&[u8]) -> String) -> Res
             None => return Err(TorrentError::Missing("length")),
         };
         let path = f.path_utf8.or(f.path).filter(|p| !p.is_empty()).ok_or(TorrentError::Missing("path"))?;
-        let components: Vec<String> = path.iter().map(|c| decode(c.0)).collect();
         // BitComet's padding predates the attribute.
-        let padding = attr.contains(&b'p') || components.last().is_some_and(|n| n.starts_with("_____padding_file_"));
-        Ok(Listed { components, len, padding })
+        let padding = attr.contains(&b'p') || path.last().is_some_and(|n| n.0.starts_with(b"_____padding_file_"));
+        Ok(Listed { path, len, padding })
     });
     list.collect()
 }
 
-/// Lays the files end to end and gives each its path.
-fn place(listed: Vec<Listed>) -> Vec<FileEntry> {
-    let clean: Vec<Vec<String>> = listed
-        .iter()
-        .map(|f| if f.padding { Vec::new() } else { f.components.iter().map(|c| component(c)).collect() })
-        .collect();
-    let mut names = Names::new(clean.iter().map(Vec::as_slice));
+/// Lays the files end to end and gives each its path. Paths are cleaned twice rather than kept: a hostile torrent's
+/// can take many times the room of the torrent.
+fn place(listed: &[Listed<'_>], decode: &impl Fn(&[u8]) -> String) -> Vec<FileEntry> {
+    let clean = |f: &Listed<'_>| f.path.iter().map(|c| component(&decode(c.0))).collect::<Vec<_>>();
+    // Padding is never on disk and needs no name there.
+    let mut names = Names::new(listed.iter().filter(|f| !f.padding).map(clean));
     let mut start = 0u64;
     let mut files = Vec::with_capacity(listed.len());
-    for (index, (file, clean)) in listed.iter().zip(&clean).enumerate() {
+    for (index, file) in listed.iter().enumerate() {
         let range = ByteRange::new(start, start.saturating_add(file.len));
         start = range.end;
-        let display = file.components.iter().map(|c| display_component(c)).collect::<Vec<_>>().join("/");
-        // Padding is never on disk and needs no name there.
-        let path = if file.padding { Default::default() } else { names.claim(index, clean) };
+        let display = file.path.iter().map(|c| display_component(&decode(c.0))).collect::<Vec<_>>().join("/");
+        let path = if file.padding { Default::default() } else { names.claim(index, &clean(file)) };
         files.push(FileEntry { path, display, range, padding: file.padding });
     }
     files

@@ -44,8 +44,9 @@ impl Store {
     /// # Errors
     /// When the folder can neither be opened nor made, or is another user's.
     pub fn open(cache_dir: &Path, meta: Arc<Metainfo>) -> Result<(Self, PieceSet), StoreError> {
-        let (home, _) = Folder::open(cache_dir)?.sub(&meta.info_hash.to_string())?;
-        let (folder, made) = home.sub(FILES)?;
+        let cache = Folder::open(cache_dir).map_err(not_gone)?;
+        let (home, _) = cache.sub(&meta.info_hash.to_string()).map_err(not_gone)?;
+        let (folder, made) = home.sub(FILES).map_err(not_gone)?;
         let none = PieceSet::new(meta.layout.piece_count());
         let mut store =
             Self { meta, home, files: OpenFiles::new(folder), unproven: none.clone(), saving: Mutex::default() };
@@ -267,7 +268,7 @@ fn small(home: &Folder, name: &str, max: u64) -> Option<Vec<u8>> {
     (bytes.len() as u64 <= max).then_some(bytes)
 }
 
-/// A file that cannot be made because its folder vanished is no missing data: the cache as a whole is unusable.
+/// What cannot be made because the folder around it vanished is no missing data: the cache as a whole is unusable.
 fn not_gone(e: io::Error) -> StoreError {
     match e.kind() {
         io::ErrorKind::NotFound => StoreError::Io(e),
