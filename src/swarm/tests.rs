@@ -100,7 +100,7 @@ fn known(pieces: u32, have: impl IntoIterator<Item = u32>) -> (KnownTorrent, [u8
         set.insert(PieceIndex(p));
     });
     // Three pieces of metadata, the last one short.
-    let info_bytes = Bytes::from((0..40_000u32).map(|i| (i * 31 >> 3) as u8).collect::<Vec<_>>());
+    let info_bytes = Bytes::from((0..40_000u32).map(|i| ((i * 31) >> 3) as u8).collect::<Vec<_>>());
     let mut sha = Sha1::new();
     sha.update(&info_bytes);
     (KnownTorrent { layout, info_bytes, private: false, have: set }, sha.finish())
