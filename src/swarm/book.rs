@@ -109,7 +109,14 @@ impl Book {
         self.entries.values().filter(|e| e.state == State::Idle).map(|e| e.not_before).min()
     }
 
-    /// A link stands to this address. False when there was one already.
+    /// The link that was dialled stands; it takes the place of any other to this address.
+    pub fn dialled(&mut self, addr: SocketAddr, link: LinkId) {
+        if let Some(e) = self.entries.get_mut(&plain(addr)) {
+            e.state = State::Linked(link);
+        }
+    }
+
+    /// A link that came in stands to this address. False when there was one already.
     pub fn linked(&mut self, addr: SocketAddr, link: LinkId, source: LinkSource, now: Instant) -> bool {
         self.add(addr, source, now);
         let Some(e) = self.entries.get_mut(&plain(addr)) else { return true };
