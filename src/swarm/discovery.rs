@@ -72,8 +72,11 @@ async fn dht(shared: &Arc<Shared>) -> anyhow::Result<()> {
         tokio::select! {
             addr = peers.next() => {
                 let Some(addr) = addr else { anyhow::bail!("the DHT ended") };
-                found += 1;
-                shared.found([addr], LinkSource::Dht);
+                // Nobody out there knows who listens on this machine.
+                if !addr.ip().to_canonical().is_loopback() {
+                    found += 1;
+                    shared.found([addr], LinkSource::Dht);
+                }
             }
             () = sleep(Duration::from_secs(1)) => {}
         }

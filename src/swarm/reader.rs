@@ -417,8 +417,9 @@ impl<'a> Reader<'a> {
         }
         self.pex_heard = Some(Instant::now());
         // A peer on this machine may speak of others on it; a stranger may not make us knock on our own doors.
-        let source = if self.addr.ip().is_loopback() { LinkSource::Lsd } else { LinkSource::Pex };
-        self.shared.found(pex::added(payload).unwrap_or_default(), source);
+        let here = self.addr.ip().is_loopback();
+        let added = pex::added(payload).unwrap_or_default();
+        self.shared.found(added.into_iter().filter(|a| here || !a.ip().to_canonical().is_loopback()), LinkSource::Pex);
     }
 
     fn tell_peers(&mut self) {
