@@ -436,3 +436,45 @@ async fn noise_of_every_kind_ends_links_and_nothing_else() {
         assert_eq!(side.swarm.shared.link_count(), 0);
     }
 }
+
+/// Many blocks through a driver's channel of four: the order of requests, every byte, and little besides them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_blocks_arrive_whole_and_in_order() {
+    const PIECES: u32 = 400;
+    let (full, hash) = known(PIECES, 0..PIECES);
+    let mut seed = Side::start(config(hash, vec![]), Some(full));
+    let mut leech = Side::start(config(hash, vec![seed.addr()]), Some(known(PIECES, []).0));
+    let content = |p: u32, begin: u32| Bytes::from(vec![(p * 2 + begin / 16384) as u8; 16384]);
+    let (to_leech, _) = seed.up().await;
+    seed.swarm.send(to_leech, LinkCommand::Choke(false));
+    let serving = tokio::spawn(async move {
+        while let Some(e) = seed.events.recv().await {
+            if let SwarmEvent::Requested { link, piece, begin, .. } = e {
+                seed.swarm.send(link, LinkCommand::Send { piece, begin, data: content(piece.0, begin) });
+            }
+        }
+    });
+    let (to_seed, _) = leech.up().await;
+    leech.until("unchoke", |e| matches!(e, SwarmEvent::Unchoked { .. }).then_some(())).await;
+    let mut asked = (0..PIECES).flat_map(|p| [(p, 0), (p, 16384)]);
+    let mut expected = asked.clone();
+    let mut ask = |n: usize| {
+        for (p, begin) in asked.by_ref().take(n) {
+            leech.swarm.send(to_seed, LinkCommand::Request { piece: PieceIndex(p), begin, len: 16384 });
+        }
+    };
+    ask(100);
+    while let Some((p, b)) = expected.next() {
+        let e = loop {
+            let e = timeout(LIMIT, leech.events.recv()).await.expect("stuck").expect("ended");
+            if let SwarmEvent::Block { piece, begin, data, .. } = e {
+                break (piece.0, begin, data);
+            }
+        };
+        assert_eq!(e, (p, b, content(p, b)));
+        ask(1);
+    }
+    let (payload, protocol) = (u64::from(PIECES) * 32768, leech.swarm.status().protocol_bytes);
+    assert!(protocol < payload / 200, "{protocol} bytes besides {payload}");
+    serving.abort();
+}
