@@ -13,6 +13,7 @@ pub mod player;
 pub mod process;
 pub mod screen;
 pub mod seed;
+pub mod sync;
 pub mod torrent;
 
 use std::net::TcpListener;

@@ -8,6 +8,12 @@ use std::time::Duration;
 use super::process::{Guard, tool};
 use super::{TempDir, temp_dir, text, wait_for};
 
+/// Every window fills the screen, without a frame; Alt+F4 closes it as a close button would.
+const OPENBOX: &str = r#"<openbox_config xmlns="http://openbox.org/3.4/rc">
+<keyboard><keybind key="A-F4"><action name="Close"/></keybind></keyboard>
+<applications><application class="*"><decor>no</decor><focus>yes</focus><maximized>yes</maximized></application></applications>
+</openbox_config>"#;
+
 /// All there is to see and hear; ends with the guard.
 pub struct Screen {
     pub display: String,
@@ -51,8 +57,10 @@ impl Screen {
         std::fs::create_dir(screen.runtime()).unwrap();
         let asound = "</usr/share/alsa/alsa.conf>\npcm.!default { type pulse }\nctl.!default { type pulse }\n";
         std::fs::write(screen.dir.path().join("asound.conf"), asound).unwrap();
-        let log = screen.dir.path().join("openbox.log");
-        let openbox = Guard::spawn(screen.beside(&mut Command::new("openbox")), Some(&log));
+        let (rc, log) = (screen.dir.path().join("rc.xml"), screen.dir.path().join("openbox.log"));
+        std::fs::write(&rc, OPENBOX).unwrap();
+        let mut openbox = Command::new("openbox");
+        let openbox = Guard::spawn(screen.beside(&mut openbox).args(["--config-file", text(&rc)]), Some(&log));
         let socket = format!("module-native-protocol-unix auth-anonymous=1 socket={}/native", text(&screen.runtime()));
         let sink = "module-null-sink sink_name=cap rate=48000 channels=2";
         let log = screen.dir.path().join("pulse.log");
