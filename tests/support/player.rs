@@ -12,7 +12,7 @@ use super::process::Guard;
 use super::{TempDir, temp_dir};
 
 /// Longest that any headless play of the tests may take; far more than they need.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// How one play went.
 #[derive(Debug)]
@@ -97,6 +97,9 @@ impl Home {
         let frames = frames_file.as_deref().and_then(read).map(|t| frames::parse(&t)).unwrap_or_default();
         let said = guard.log();
         assert!(!said.contains("panicked at"), "{args:?} panicked:\n{said}");
+        let status = in_time.unwrap_or_else(|| {
+            panic!("{args:?} still ran after {LIMIT:?}, {} frames:\n{said}\n{report:#}", frames.len());
+        });
         Played { code: status.code(), said, report, frames }
     }
 

@@ -16,6 +16,15 @@ impl Guard {
     /// Starts it; what it says goes to the file `log` where one is given.
     pub fn spawn(command: &mut Command, log: Option<&Path>) -> Guard {
         command.process_group(0).stdin(Stdio::null());
+        #[cfg(target_os = "linux")]
+        // SAFETY: prctl is a plain system call, allowed between fork and exec. A child whose test's thread ends without
+        // dropping its guard (the run was interrupted) is ended by the kernel.
+        unsafe {
+            command.pre_exec(|| {
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                Ok(())
+            })
+        };
         if let Some(log) = log {
             let file = File::create(log).unwrap();
             command.stdout(file.try_clone().unwrap()).stderr(file);

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::process::tool;
 use super::text;
@@ -53,4 +55,18 @@ impl Torrent {
     pub fn magnet(&self) -> String {
         format!("magnet:?xt=urn:btih:{}&dn={}", self.info_hash, self.name)
     }
+}
+
+/// Gives the torrent an info hash of its own: players of tests that run beside each other find one another on the local
+/// network, and would help each other out.
+fn make_unique(path: &Path) {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let mut bytes = std::fs::read(path).unwrap();
+    // The info dictionary is the last value, and `source` comes after all that the tool writes into it.
+    assert!(bytes.ends_with(b"ee"));
+    bytes.truncate(bytes.len() - 2);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos();
+    let source = format!("{}-{}-{now}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+    bytes.extend_from_slice(format!("6:source{}:{source}ee", source.len()).as_bytes());
+    std::fs::write(path, bytes).unwrap();
 }
