@@ -90,8 +90,12 @@ impl Home {
         let (report, frames_file) = (value_of("--report"), value_of("--frames-md5"));
         let mut guard = Guard::spawn(self.command().args(&args), Some(&self.dir.path().join("said.txt")));
         meanwhile(&mut guard);
-        let status =
-            guard.wait(LIMIT).unwrap_or_else(|| panic!("{args:?} still runs after {LIMIT:?}:\n{}", guard.log()));
+        let in_time = guard.wait(LIMIT);
+        if in_time.is_none() {
+            // It is told to end, so that its report says how far it came.
+            guard.signal(libc::SIGINT);
+            guard.wait(Duration::from_secs(10));
+        }
         let read = |p: &Path| std::fs::read_to_string(p).ok();
         let report = report.as_deref().and_then(read).map_or(Value::Null, |t| serde_json::from_str(&t).unwrap());
         let frames = frames_file.as_deref().and_then(read).map(|t| frames::parse(&t)).unwrap_or_default();
