@@ -6,13 +6,14 @@
 //! The seeds are real `librqbit` sessions with limits such that the swarm alone is barely fast enough: the viewer is
 //! to see it fall short, once a seed leaves, and the server fill in.
 
+use std::fs::File;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
 use librqbit::limits::LimitsConfig;
@@ -49,9 +50,9 @@ const WORKERS: usize = 2;
 /// Far more than it takes; reached only where the machine is stuck.
 const START_LIMIT: Duration = Duration::from_secs(20);
 const STOP_LIMIT: Duration = Duration::from_millis(900);
-const FOLDER_PREFIX: &str = "sluicegate-demo-";
-/// A folder that a killed demo left behind is removed by the next one after this.
-const STALE: Duration = Duration::from_secs(24 * 60 * 60);
+const FOLDER_PREFIX: &str = "sluicegate-demo-seeds-";
+/// Locked in the folder while its demo runs, so that the next one can tell what a killed one left behind.
+const LOCK: &str = "lock";
 
 /// Why the demo cannot start.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -83,6 +84,8 @@ struct Ready {
     torrent: Bytes,
     peers: Vec<SocketAddr>,
     web_seed: String,
+    #[cfg(test)]
+    folder: PathBuf,
 }
 
 impl Demo {
@@ -153,7 +156,7 @@ fn host(tell_ready: &mpsc::SyncSender<Result<Ready, DemoError>>, stop: &Cancella
         }
     };
     let run = async {
-        let (ready, sessions) = match set_up(&folder.0, stop).await {
+        let (ready, sessions) = match set_up(&folder.path, stop).await {
             Ok(up) => up,
             Err(e) => {
                 let _ = tell_ready.send(Err(e));
@@ -202,7 +205,17 @@ async fn set_up(folder: &Path, stop: &CancellationToken) -> Result<(Ready, Vec<A
     let limits = ServeLimits { bytes_per_s: Some(SERVER_BYTES_PER_S) };
     tokio::spawn(serve(listener, whole, limits, stop.clone().cancelled_owned()));
     // Ends in a slash: the name is the torrent's.
-    Ok((Ready { torrent, peers, web_seed: format!("http://{addr}/") }, sessions))
+    let web_seed = format!("http://{addr}/");
+    Ok((
+        Ready {
+            torrent,
+            peers,
+            web_seed,
+            #[cfg(test)]
+            folder: folder.to_owned(),
+        },
+        sessions,
+    ))
 }
 
 /// One seed: listens on a free port of loopback, finds nobody by itself and uploads at `kib` KiB/s.
@@ -274,7 +287,10 @@ fn network(e: impl std::fmt::Display) -> DemoError {
 }
 
 /// A temporary folder of our own, removed when dropped.
-struct Folder(PathBuf);
+struct Folder {
+    path: PathBuf,
+    _lock: File,
+}
 
 impl Folder {
     fn create() -> io::Result<Self> {
@@ -286,7 +302,14 @@ impl Folder {
         loop {
             let path = base.join(format!("{FOLDER_PREFIX}{:016x}", rand::random::<u64>()));
             match builder.create(&path) {
-                Ok(()) => return Ok(Self(path)),
+                Ok(()) => {
+                    // Locked before it has its name: nobody finds it unlocked.
+                    let made = path.join("new");
+                    let lock = File::create(&made)?;
+                    lock.lock()?;
+                    std::fs::rename(made, path.join(LOCK))?;
+                    return Ok(Self { path, _lock: lock });
+                }
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(e) => return Err(e),
             }
@@ -296,7 +319,7 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
+        let _ = std::fs::remove_dir_all(&self.path);
     }
 }
 
@@ -305,13 +328,12 @@ fn sweep(base: &Path) {
     let Ok(entries) = std::fs::read_dir(base) else { return };
     for entry in entries.flatten() {
         let ours = entry.file_name().to_str().is_some_and(|n| n.starts_with(FOLDER_PREFIX));
-        let stale = || {
-            // Of the entry itself: a link is not followed.
-            let meta = entry.metadata().ok()?;
-            let age = SystemTime::now().duration_since(meta.modified().ok()?).ok()?;
-            Some(meta.is_dir() && age > STALE)
-        };
-        if ours && stale() == Some(true) {
+        // Of the entry itself: a link is not followed.
+        if !ours || !entry.file_type().is_ok_and(|t| t.is_dir()) {
+            continue;
+        }
+        let abandoned = File::open(entry.path().join(LOCK)).is_ok_and(|lock| lock.try_lock().is_ok());
+        if abandoned {
             let _ = std::fs::remove_dir_all(entry.path());
         }
     }
@@ -368,11 +390,6 @@ mod tests {
         all.split_off(head + 4)
     }
 
-    fn folders() -> Vec<PathBuf> {
-        let all = std::fs::read_dir(std::env::temp_dir()).unwrap().flatten().map(|e| e.path());
-        all.filter(|p| p.file_name().unwrap().to_string_lossy().starts_with(FOLDER_PREFIX)).collect()
-    }
-
     /// Seconds, from the clip's own movie header.
     fn clip_duration() -> f64 {
         let at = CLIP.windows(4).position(|w| w == b"mvhd").unwrap() + 4;
@@ -390,6 +407,21 @@ mod tests {
         assert!(f64::from(all - UPLOAD_KIB[LEAVES]) < needs);
         assert!(UPLOAD_KIB.iter().all(|&kib| kib >= 16));
         assert!(LEAVES_AFTER.as_secs_f64() < clip_duration() / 2.0);
+    }
+
+    #[test]
+    fn what_a_killed_demo_left_is_swept_and_a_living_one_is_not() {
+        let base = tempfile::tempdir().unwrap();
+        let [dead, living] = ["dead", "living"].map(|n| base.path().join(format!("{FOLDER_PREFIX}{n}")));
+        for folder in [&dead, &living] {
+            std::fs::create_dir(folder).unwrap();
+            std::fs::write(folder.join(LOCK), b"").unwrap();
+        }
+        let lock = File::open(living.join(LOCK)).unwrap();
+        lock.lock().unwrap();
+        std::fs::create_dir(base.path().join("other")).unwrap();
+        sweep(base.path());
+        assert!(!dead.exists() && living.exists() && base.path().join("other").exists());
     }
 
     // Also from within a runtime, where blocking in the wrong way would panic.
@@ -410,10 +442,11 @@ mod tests {
         // Two at once do not meet.
         let second = Demo::start(&Handle::current()).unwrap();
         assert!(second.peers().iter().all(|p| !demo.peers().contains(p)));
-        let before = folders();
-        assert!(before.len() >= 2);
+
+        let ours = vec![demo.ready.folder.clone(), second.ready.folder.clone()];
+        assert!(ours.iter().all(|f| f.exists()));
         drop(second);
         drop(demo);
-        assert!(folders().len() + 2 <= before.len());
+        assert!(ours.iter().all(|f| !f.exists()), "{ours:?}");
     }
 }
