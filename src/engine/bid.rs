@@ -18,7 +18,10 @@ impl Engine {
         let seconds = self.config.horizon.as_secs() as usize;
         let mut due_bits = vec![0u64; seconds];
         let layout = *self.board.layout();
-        for d in miss.iter().filter(|d| d.own_s < seconds as f64 && self.board.cell(d.block).is_none_or(|c| c.fetch.is_none())) {
+        for d in miss
+            .iter()
+            .filter(|d| d.own_s < seconds as f64 && self.board.cell(d.block).is_none_or(|c| c.fetch.is_none()))
+        {
             due_bits[d.own_s as usize] += layout.block_range(d.block).len() * 8;
         }
         let max_bits = due_bits.iter().sum::<u64>().saturating_sub(granted);

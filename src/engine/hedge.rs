@@ -39,9 +39,11 @@ impl Engine {
         let Some(c) = best else { return false };
         let other = c.eta + c.block_s;
         let late = over && old && other < finish && self.hedge_affordable();
-        // A move costs nothing where the first request is still far from being answered: it is cancelled in time.
-        let deep = ask.expected.since(now).as_secs_f64() > 2.0 * other + holder.rtt_s(&self.config);
-        let moves = !over && deep && (self.position.waits() || due.in_s < finish);
+        // A move costs nothing where the first request is still far from being answered: it is cancelled in time. The
+        // block under way and the one behind it are not: they may be in the peer's socket.
+        let deep = holder.asks.iter().position(|a| a.block == due.block).is_some_and(|i| i >= 2);
+        let gains = finish > 2.0 * other + holder.rtt_s(&self.config);
+        let moves = deep && gains && (self.position.waits() || due.in_s < finish);
         if !late && !moves {
             return false;
         }

@@ -102,13 +102,21 @@ impl Link {
         ((bytes / f64::from(BLOCK_LEN)).ceil() as usize).clamp(config.queue_min, config.queue_max)
     }
 
-    /// Seconds until a block asked for now, behind all that is queued, should be here.
+    /// Seconds until a block asked for now, behind all that is queued, should begin to arrive.
     pub fn eta(&self, now: Instant, typical: f64, config: &Config) -> f64 {
-        let queued = self.asks.len() as f64 * f64::from(BLOCK_LEN);
-        // What was asked longest ago is on its way already: only the part of the round trip still to come counts.
         let way = self.rtt_s(config);
-        let spent = self.asks.front().map_or(0.0, |a| now.since(a.at).as_secs_f64());
-        if self.asks.is_empty() { way } else { (queued / self.rate(now, typical) + (way - spent).max(0.0)).max(way) }
+        if self.asks.is_empty() { way } else { self.eta_at(now, self.asks.len() - 1, typical, config).max(way) }
+    }
+
+    /// Seconds until the `index`-th outstanding request should be answered, by what is known of the link now.
+    pub fn eta_at(&self, now: Instant, index: usize, typical: f64, config: &Config) -> f64 {
+        let Some(first) = self.asks.front() else { return 0.0 };
+        // What was asked longest ago is on its way already: only the part of the round trip still to come counts, and
+        // of its sending what has not passed since the block before it came.
+        let way = (self.rtt_s(config) - now.since(first.at).as_secs_f64()).max(0.0);
+        let block_s = f64::from(BLOCK_LEN) / self.rate(now, typical);
+        let sent = now.since(self.last_arrival.max(first.at)).as_secs_f64().min(block_s);
+        way + (index + 1) as f64 * block_s - if way > 0.0 { 0.0 } else { sent }
     }
 
     /// Books a request that was just sent.

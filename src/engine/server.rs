@@ -124,7 +124,8 @@ impl Engine {
         }
         self.bid(now, miss, actions);
         let free = |b: BlockRef| self.board.cell(b).is_none_or(|c| c.fetch.is_none());
-        let mut miss: Vec<Due> = miss.iter().filter(|d| d.own_s < self.config.window.as_secs_f64() && free(d.block)).copied().collect();
+        let mut miss: Vec<Due> =
+            miss.iter().filter(|d| d.own_s < self.config.window.as_secs_f64() && free(d.block)).copied().collect();
         miss.sort_by(|a, b| a.own_s.total_cmp(&b.own_s).then(a.block.cmp(&b.block)));
         let wanted: BTreeSet<BlockRef> = miss.iter().map(|d| d.block).collect();
         for d in &miss {

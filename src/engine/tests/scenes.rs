@@ -25,7 +25,6 @@ fn the_first_picture_comes_near_what_the_links_allow() {
         let bytes = w.head.div_ceil(u64::from(piece)) * u64::from(piece);
         let floor = 0.17 + 0.04 + bytes as f64 / (12.0 * MBIT);
         let first = w.first_frame.unwrap();
-        for l in w.trace.iter().take(180) { println!("{l}"); }
         println!("piece {piece}: first {first:.3} s, floor {floor:.3} s");
         assert!(first < floor * limit, "{first} against {floor}");
     }
@@ -63,7 +62,6 @@ fn a_server_alone_carries_all_and_never_runs_far_ahead() {
     w.open();
     w.run(260.0, |w| w.phase == Phase::Ended);
     println!("first {:?} started {:?} stalled {}", w.first_frame, w.started, w.stalled);
-    for l in w.trace.iter().filter(|l| l.contains("Fetch")).take(10) { println!("{l}"); }
     assert_eq!(w.phase, Phase::Ended);
     assert_eq!(w.stalled, 0.0);
 }
