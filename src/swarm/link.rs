@@ -23,7 +23,7 @@ use super::queue::{Batch, Queue};
 use super::reader::Reader;
 use super::shared::{Known, NoPlace, Place, Shared};
 use super::wire::{Message, WireError};
-use crate::units::LinkId;
+use crate::units::{LinkId, PieceSet};
 
 /// Silence after which we say that we are still there (BEP 3: peers wait two minutes).
 const KEEP_ALIVE: Duration = Duration::from_secs(100);
@@ -58,6 +58,8 @@ pub struct Shaken {
     pub source: LinkSource,
     pub outgoing: bool,
     pub rtt: Option<Duration>,
+    /// Pieces it was told of together with our handshake, and that we are interested.
+    pub told: Option<PieceSet>,
 }
 
 /// Settings every peer socket gets; a kernel that refuses one still carries the link.
@@ -70,7 +72,7 @@ pub fn tune(stream: &TcpStream) {
 
 /// Runs the link to its end. `Err` when it gets no place in the swarm.
 pub async fn run(shared: &Arc<Shared>, shaken: Shaken) -> Result<(), NoPlace> {
-    let Shaken { stream, peer, addr, source, outgoing, rtt } = shaken;
+    let Shaken { stream, peer, addr, source, outgoing, rtt, told } = shaken;
     let place = shared.place(&peer, addr, outgoing)?;
     let link = place.link;
     if outgoing {
@@ -79,7 +81,7 @@ pub async fn run(shared: &Arc<Shared>, shaken: Shaken) -> Result<(), NoPlace> {
     let info =
         LinkInfo { addr, peer_id: peer.peer_id, client: client::from_peer_id(&peer.peer_id), source, outgoing, rtt };
     let mut up = false;
-    let end = AssertUnwindSafe(live(shared, place, stream, &peer, info, &mut up)).catch_unwind().await;
+    let end = AssertUnwindSafe(live(shared, place, stream, (&peer, told), info, &mut up)).catch_unwind().await;
     let reason = end.unwrap_or(LinkEnd::Panicked).to_string();
     shared.metadata.lock().refused(link, None);
     shared.leave(link);
@@ -94,7 +96,7 @@ async fn live(
     shared: &Arc<Shared>,
     place: Place,
     stream: TcpStream,
-    peer: &Handshake,
+    (peer, told): (&Handshake, Option<PieceSet>),
     info: LinkInfo,
     up: &mut bool,
 ) -> LinkEnd {
@@ -104,7 +106,10 @@ async fn live(
     // Before the driver hears of the link: these bytes are what the peer waits for.
     let mut torrent = shared.torrent.subscribe();
     let known = torrent.borrow_and_update().clone();
-    let first = greeting(shared, peer, addr, known.as_deref());
+    if told.is_some() || known.is_none() {
+        queue.was_told_interested();
+    }
+    let first = greeting(shared, peer, addr, known.as_deref(), told);
     match timeout(handshake::TIMEOUT, wr.write_all(&first)).await {
         Ok(Ok(())) => count(shared, first.len()),
         Ok(Err(e)) => return e.into(),
@@ -122,15 +127,27 @@ async fn live(
     }
 }
 
-/// What follows our handshake at once: what we have (BEP 3 and 6 want it first), then the extended handshake.
-fn greeting(shared: &Shared, peer: &Handshake, addr: SocketAddr, known: Option<&Known>) -> BytesMut {
+/// What follows our handshake at once: what we have (BEP 3 and 6 want it first), then the extended handshake. Before
+/// the torrent is known there is nothing to have, but already something to want.
+fn greeting(
+    shared: &Shared,
+    peer: &Handshake,
+    addr: SocketAddr,
+    known: Option<&Known>,
+    told: Option<PieceSet>,
+) -> BytesMut {
     let mut out = BytesMut::new();
-    let have = shared.have();
-    match have {
-        Some(h) if peer.fast && h.is_full() => Message::HaveAll.put(&mut out),
-        Some(h) if h.count() > 0 => Message::Bitfield(Bytes::from(h.to_wire())).put(&mut out),
-        _ if peer.fast => Message::HaveNone.put(&mut out),
+    match (shared.have(), told) {
+        (Some(have), Some(told)) => {
+            have.iter().filter(|p| !told.contains(*p)).for_each(|p| Message::Have(p.0).put(&mut out));
+        }
+        (Some(have), None) if peer.fast && have.is_full() => Message::HaveAll.put(&mut out),
+        (Some(have), None) if have.count() > 0 => Message::Bitfield(Bytes::from(have.to_wire())).put(&mut out),
+        (_, None) if peer.fast => Message::HaveNone.put(&mut out),
         _ => {}
+    }
+    if known.is_none() {
+        Message::Interested.put(&mut out);
     }
     if peer.extended {
         extended(shared, addr, known).put(&mut out);

@@ -129,7 +129,7 @@ async fn shake(shared: &Shared, mut stream: TcpStream, addr: SocketAddr) -> Resu
     stream.read_exact(id).await?;
     link::count(shared, 2 * handshake::LEN);
     let peer = Handshake::decode(&bytes)?;
-    Ok(Shaken { stream, peer, addr, source: LinkSource::Incoming, outgoing: false, rtt: None })
+    Ok(Shaken { stream, peer, addr, source: LinkSource::Incoming, outgoing: false, rtt: None, told: None })
 }
 
 #[cfg(test)]

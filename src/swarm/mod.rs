@@ -32,6 +32,8 @@ mod udp_tracker;
 mod wire;
 
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod transmission;

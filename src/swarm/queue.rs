@@ -44,6 +44,8 @@ struct Inner {
     asked: HashSet<Span>,
     choking: bool,
     interested: bool,
+    /// The driver decided about interest; what was said early is its own from then on.
+    decided: bool,
     overflow: bool,
 }
 
@@ -65,6 +67,7 @@ impl Queue {
             asked: HashSet::new(),
             choking: true,
             interested: false,
+            decided: false,
             overflow: false,
         };
         Self { inner: Mutex::new(inner), wake: Notify::new(), fast }
@@ -98,9 +101,27 @@ impl Queue {
         self.push(Message::Cancel(span));
     }
 
+    /// The peer was told already, with the first bytes.
+    pub fn was_told_interested(&self) {
+        self.inner.lock().interested = true;
+    }
+
+    /// The peer has nothing for us: takes back what was said early, unless the driver has decided by now.
+    pub fn take_back_interest(&self) {
+        let mut q = self.inner.lock();
+        if q.decided || !std::mem::take(&mut q.interested) {
+            return;
+        }
+        drop(q);
+        self.push(Message::NotInterested);
+    }
+
     /// Says so only where it is news.
     pub fn set_interested(&self, interested: bool) {
-        let before = std::mem::replace(&mut self.inner.lock().interested, interested);
+        let mut q = self.inner.lock();
+        q.decided = true;
+        let before = std::mem::replace(&mut q.interested, interested);
+        drop(q);
         if before != interested {
             self.push(if interested { Message::Interested } else { Message::NotInterested });
         }
@@ -241,6 +262,21 @@ mod tests {
         let got = written(&q);
         assert_eq!(got[..2], [Message::Unchoke, Message::Request(span(9))]);
         assert!(matches!(got[2..], [Message::Block { piece: 1, .. }]));
+    }
+
+    #[test]
+    fn early_interest_is_taken_back_only_before_the_driver_decides() {
+        let q = Queue::new(true);
+        q.was_told_interested();
+        q.set_interested(true);
+        q.take_back_interest();
+        assert_eq!(written(&q), []);
+        let q = Queue::new(true);
+        q.was_told_interested();
+        q.take_back_interest();
+        q.take_back_interest();
+        q.set_interested(true);
+        assert_eq!(written(&q), [Message::NotInterested, Message::Interested]);
     }
 
     #[test]

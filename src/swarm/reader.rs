@@ -210,6 +210,9 @@ impl<'a> Reader<'a> {
             },
             Message::HaveNone => {
                 self.raw = Raw::default();
+                if self.known.is_some() {
+                    self.queue.take_back_interest();
+                }
                 if self.pieces.count() > 0 { self.has(PieceSet::new(self.pieces.universe())).await } else { Ok(()) }
             }
             Message::Request(s) => self.request(s).await,
@@ -253,6 +256,10 @@ impl<'a> Reader<'a> {
     }
 
     async fn has(&mut self, set: PieceSet) -> Step {
+        // Interest was said before we knew: taken back where there is none, before the driver decides.
+        if self.shared.have().is_some_and(|have| set.iter().all(|p| have.contains(p))) {
+            self.queue.take_back_interest();
+        }
         self.pieces = set;
         self.tell(SwarmEvent::Bitfield { link: self.link, pieces: self.pieces.clone() }).await
     }

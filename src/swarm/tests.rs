@@ -1,4 +1,4 @@
-//! Two swarms on loopback, and strangers of every kind.
+//! Swarms on loopback, all the way through real sockets.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -13,18 +13,17 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::handshake::{self, Handshake};
-use super::wire::{Message, Span};
 use super::*;
 use crate::torrent::InfoHash;
 use crate::units::{Layout, PieceSet};
 
 /// Generous: only a hang runs into it.
-const LIMIT: Duration = Duration::from_secs(30);
+pub const LIMIT: Duration = Duration::from_secs(30);
 
 /// A swarm and what it said.
 pub struct Side {
     pub swarm: Swarm,
-    events: mpsc::Receiver<SwarmEvent>,
+    pub events: mpsc::Receiver<SwarmEvent>,
     /// What was said already.
     pub log: Vec<SwarmEvent>,
 }
@@ -87,13 +86,13 @@ impl Side {
         .await
     }
 
-    fn addr(&self) -> SocketAddr {
+    pub fn addr(&self) -> SocketAddr {
         self.swarm.local_addr().unwrap()
     }
 }
 
 /// A torrent of `pieces` pieces of 32 KiB, of which `have` are here.
-fn known(pieces: u32, have: impl IntoIterator<Item = u32>) -> (KnownTorrent, [u8; 20]) {
+pub fn known(pieces: u32, have: impl IntoIterator<Item = u32>) -> (KnownTorrent, [u8; 20]) {
     let layout = Layout::new(u64::from(pieces) * 32768, 32768).unwrap();
     let mut set = PieceSet::new(pieces);
     have.into_iter().for_each(|p| {
@@ -210,47 +209,6 @@ async fn peers_that_dial_each_other_keep_one_link_and_nobody_links_to_itself() {
         }
     };
     timeout(LIMIT, settled).await.expect("two links stay, or none");
-}
-
-/// Dials a swarm as a stranger whose first bytes are `bytes`; gives what came back until it closed.
-async fn stranger(side: SocketAddr, bytes: Vec<u8>) -> Vec<u8> {
-    let mut s = TcpStream::connect(side).await.unwrap();
-    let _ = s.write_all(&bytes).await;
-    let mut back = Vec::new();
-    let _ = timeout(LIMIT, s.read_to_end(&mut back)).await.expect("kept open");
-    back
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn strangers_who_break_the_rules_are_dropped_and_others_served() {
-    let (t, hash) = known(5, 0..5);
-    let mut side = Side::start(config(hash, vec![]), Some(t));
-    assert!(stranger(side.addr(), vec![b'x'; 200]).await.is_empty());
-    assert!(stranger(side.addr(), Handshake::ours(InfoHash([9; 20]), [1; 20]).encode().to_vec()).await.is_empty());
-    let breaches: [(&str, Vec<Message>); 7] = [
-        ("bytes that do not exist", vec![Message::Request(Span { piece: 5, begin: 0, len: 1 })]),
-        ("bytes that do not exist", vec![Message::Request(Span { piece: 4, begin: u32::MAX, len: 2 })]),
-        ("bytes that do not exist", vec![Message::Block { piece: 0, begin: 32768, data: Bytes::from_static(b"x") }]),
-        ("a piece the torrent does not have", vec![Message::Have(5)]),
-        ("does not fit", vec![Message::Bitfield(Bytes::from_static(&[0xff]))]),
-        ("kind 5", vec![Message::Bitfield(Bytes::from_static(&[0xff, 0]))]),
-        ("kind 7", vec![Message::Block { piece: 0, begin: 0, data: Bytes::from(vec![0; 16385]) }]),
-    ];
-    for (i, (reason, messages)) in breaches.into_iter().enumerate() {
-        let mut bytes = bytes::BytesMut::from(&Handshake::ours(InfoHash(hash), [i as u8; 20]).encode()[..]);
-        messages.iter().for_each(|m| m.put(&mut bytes));
-        let dialled = tokio::spawn(stranger(side.addr(), bytes.to_vec()));
-        let said = side.down().await;
-        assert!(said.contains(reason), "{said}");
-        let back = dialled.await.unwrap();
-        assert!(back.starts_with(&Handshake::ours(InfoHash(hash), [0; 20]).encode()[..48]));
-    }
-    // Still there for those who behave.
-    let good = Side::start(config(hash, vec![side.addr()]), Some(known(5, []).0));
-    side.until("link", |e| matches!(e, SwarmEvent::Up { info, .. } if info.client == "Sluicegate 0.1").then_some(()))
-        .await;
-    drop(good);
-    side.down().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -384,59 +342,6 @@ async fn a_receive_budget_slows_but_does_not_stop() {
     }
 }
 
-/// Half of it messages of known kinds and plausible lengths, so that it gets far.
-fn noise(seed: u64) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state
-    };
-    let mut out = Vec::new();
-    for _ in 0..20 {
-        let kind = [0, 1, 2, 3, 4, 6, 7, 8, 9, 13, 14, 15, 16, 17, 20, 20, 20, 99][next() as usize % 18];
-        let len = match kind {
-            4 | 13 | 17 => 4,
-            6 | 8 | 16 => 12,
-            7 => 8 + next() as u32 % 50,
-            9 => 2,
-            20 | 99 => 1 + next() as u32 % 80,
-            _ => 0,
-        };
-        out.extend_from_slice(&(len + 1).to_be_bytes());
-        out.push(kind);
-        let body = (0..len).map(|i| match (kind, i) {
-            (20, 0) => [0, 1, 3, 7][next() as usize % 4],
-            (20, _) => b"d1:md11:ut_metadatai3e8:msg_typei0e5:piece5:added6:ei9l"[next() as usize % 55],
-            _ => [0, 0, 0, 1, 255][next() as usize % 5],
-        });
-        out.extend(body.collect::<Vec<_>>());
-    }
-    out.truncate(out.len() - next() as usize % 40);
-    out
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn noise_of_every_kind_ends_links_and_nothing_else() {
-    let (t, hash) = known(5, 0..3);
-    for torrent in [Some(t), None] {
-        let mut side = Side::start(config(hash, vec![]), torrent);
-        for seed in 0..150u64 {
-            let mut id = [0; 20];
-            id[..8].copy_from_slice(&seed.to_le_bytes());
-            let mut bytes = Handshake::ours(InfoHash(hash), id).encode().to_vec();
-            bytes.extend(noise(seed));
-            let mut s = TcpStream::connect(side.addr()).await.unwrap();
-            let _ = s.write_all(&bytes).await;
-            let _ = s.shutdown().await;
-            let reason = side.down().await;
-            assert!(!reason.contains("inside this program"), "{seed}");
-        }
-        assert_eq!(side.swarm.shared.link_count(), 0);
-    }
-}
-
 /// Many blocks through a driver's channel of four: the order of requests, every byte, and little besides them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_blocks_arrive_whole_and_in_order() {
@@ -457,14 +362,14 @@ async fn many_blocks_arrive_whole_and_in_order() {
     let (to_seed, _) = leech.up().await;
     leech.until("unchoke", |e| matches!(e, SwarmEvent::Unchoked { .. }).then_some(())).await;
     let mut asked = (0..PIECES).flat_map(|p| [(p, 0), (p, 16384)]);
-    let mut expected = asked.clone();
+    let expected = asked.clone();
     let mut ask = |n: usize| {
         for (p, begin) in asked.by_ref().take(n) {
             leech.swarm.send(to_seed, LinkCommand::Request { piece: PieceIndex(p), begin, len: 16384 });
         }
     };
     ask(100);
-    while let Some((p, b)) = expected.next() {
+    for (p, b) in expected {
         let e = loop {
             let e = timeout(LIMIT, leech.events.recv()).await.expect("stuck").expect("ended");
             if let SwarmEvent::Block { piece, begin, data, .. } = e {
@@ -477,4 +382,27 @@ async fn many_blocks_arrive_whole_and_in_order() {
     let (payload, protocol) = (u64::from(PIECES) * 32768, leech.swarm.status().protocol_bytes);
     assert!(protocol < payload / 200, "{protocol} bytes besides {payload}");
     serving.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_first_packet_tells_all_and_interest_without_cause_is_taken_back() {
+    let (t, hash) = known(5, [0, 4]);
+    let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let side = Side::start(config(hash, vec![server.local_addr().unwrap()]), Some(t));
+    let (mut s, _) = timeout(LIMIT, server.accept()).await.expect("not dialled").unwrap();
+    // Nothing is said by us yet: no round trip was waited for.
+    let mut first = [0; handshake::LEN + 6 + 5];
+    s.read_exact(&mut first).await.unwrap();
+    assert_eq!(first[handshake::LEN..], [0, 0, 0, 2, 5, 0b1000_1000, 0, 0, 0, 1, 2]);
+    side.swarm.announce(PieceIndex(3));
+    let theirs = Handshake { extended: false, ..Handshake::ours(InfoHash(hash), [5; 20]) };
+    s.write_all(&theirs.encode()).await.unwrap();
+    // What came in the meantime is told now.
+    let mut have = [0; 9];
+    s.read_exact(&mut have).await.unwrap();
+    assert_eq!(have, [0, 0, 0, 5, 4, 0, 0, 0, 3]);
+    s.write_all(&[0, 0, 0, 2, 5, 0b1000_0000]).await.unwrap();
+    let mut retreat = [0; 5];
+    s.read_exact(&mut retreat).await.unwrap();
+    assert_eq!(retreat, [0, 0, 0, 1, 3]);
 }
