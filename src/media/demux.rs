@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use ffmpeg_next::format::context::Input;
-use ffmpeg_next::{Error, Packet, Rational};
+use ffmpeg_next::{Error, Packet, Rational, ffi};
 
 use super::api::{AudioSink, Pace};
 use super::error::MediaError;
@@ -254,12 +254,34 @@ impl Demuxer {
                     return self.end();
                 }
             }
-            let last = attempt + 1 == SEEK_BACK_US.len() || goal == 0;
+            let last = attempt + 1 == SEEK_BACK_US.len();
             match self.land(to, last) {
-                Landed::Short if !last => {}
-                Landed::End(true) => return self.end(),
-                _ => return self.tell_index(),
+                // A transport stream's search by time finds no way to its own first picture.
+                Landed::Short if goal == 0 => {
+                    self.rewind();
+                    return match self.land(to, true) {
+                        Landed::End => self.end(),
+                        _ => self.tell_index(),
+                    };
+                }
+                Landed::Short => {}
+                Landed::End => return self.end(),
+                Landed::Good => return self.tell_index(),
             }
+        }
+    }
+
+    /// To the first byte, for streams without an index; the others start at their first index entry.
+    fn rewind(&mut self) {
+        let flags = ffi::AVSEEK_FLAG_BYTE as i32;
+        // SAFETY: the context is open and used by this thread alone; its format's flags are static.
+        let done = unsafe {
+            let context = self.input.as_mut_ptr();
+            let by_bytes = (*context).iformat.as_ref().is_some_and(|f| f.flags & ffi::AVFMT_TS_DISCONT != 0);
+            by_bytes && ffi::av_seek_frame(context, -1, 0, flags) >= 0
+        };
+        if !done {
+            let _ = self.input.seek(self.timing.start_us, ..);
         }
     }
 
@@ -292,7 +314,7 @@ impl Demuxer {
                         return Landed::Short;
                     }
                     held.into_iter().for_each(|p| self.deliver(p));
-                    return Landed::End(true);
+                    return Landed::End;
                 }
             }
         }
@@ -318,7 +340,7 @@ impl Demuxer {
 enum Landed {
     Good,
     Short,
-    End(bool),
+    End,
 }
 
 fn full(s: &State) -> bool {

@@ -31,7 +31,7 @@ impl Lines {
         Self {
             from: track.time_base,
             to: Rational(rate.denominator(), rate.numerator()),
-            start_us: timing.start_us,
+            start_us: track.own_start_us.unwrap_or(timing.start_us).max(timing.start_us),
             sample_aspect: track.sample_aspect,
             next: Some(0),
             headed: false,

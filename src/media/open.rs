@@ -47,6 +47,8 @@ pub(super) struct Track {
     pub sample_aspect: Rational,
     /// Clockwise degrees.
     pub rotation: u16,
+    /// Where the stream's own times start, for containers whose streams ffmpeg starts each on their own.
+    pub own_start_us: Option<i64>,
 }
 
 pub(super) struct Opened {
@@ -185,6 +187,10 @@ fn track(input: &Input, index: usize) -> Option<Track> {
         (ffi::av_guess_frame_rate(ctx, st, std::ptr::null_mut()), aspect)
     };
     let codec = codec_name(params.id());
+    // SAFETY: a container in use has a format; its flags are static.
+    let flags = unsafe { (*input.as_ptr()).iformat.as_ref() }.map_or(0, |f| f.flags);
+    let own = (flags & ffi::AVFMT_TS_DISCONT != 0 && stream.start_time() != ffi::AV_NOPTS_VALUE)
+        .then(|| to_us(stream.start_time(), stream.time_base()));
     Some(Track {
         index,
         time_base: stream.time_base(),
@@ -192,6 +198,7 @@ fn track(input: &Input, index: usize) -> Option<Track> {
         frame_rate: frame_rate.into(),
         sample_aspect: sample_aspect.into(),
         rotation: rotation(&stream),
+        own_start_us: own,
         params,
     })
 }

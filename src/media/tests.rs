@@ -359,7 +359,7 @@ fn bad_files_give_one_sentence_and_damage_does_not_end_the_play() {
     let player = play(local(&bad), headless(Pace::None, None));
     let status = wait(&player, "end", ended);
     assert_eq!((status.phase, status.error), (PlayerPhase::Ended, None));
-    assert!(status.frames.decoded > 60, "{status:?}");
+    assert!(status.frames.decoded > 60, "{:?}", status.frames);
 }
 
 #[test]
