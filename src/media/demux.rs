@@ -273,7 +273,7 @@ impl Demuxer {
 
     /// To the first byte, for streams without an index; the others start at their first index entry.
     fn rewind(&mut self) {
-        let flags = ffi::AVSEEK_FLAG_BYTE as i32;
+        let flags = ffi::AVSEEK_FLAG_BYTE;
         // SAFETY: the context is open and used by this thread alone; its format's flags are static.
         let done = unsafe {
             let context = self.input.as_mut_ptr();

@@ -91,6 +91,8 @@ fn attempt(reader: &SharedReader, cancel: &Cancel, limits: &Limits) -> Result<Op
     options.set("analyzeduration", limits.analyze);
     if let Some(n) = limits.fps {
         options.set("fpsprobesize", n);
+        // Matroska has no decoding times: FFmpeg would read 50 packets for one.
+        options.set("max_ts_probe", "1");
     }
     options.set("format_whitelist", CONTAINERS);
     options.set("protocol_whitelist", "none");
