@@ -29,6 +29,7 @@ pub(super) struct Device {
 impl Device {
     /// Opens the default device.
     pub(super) fn open(link: Arc<AudioLink>) -> Result<Self, cpal::Error> {
+        quiet();
         let none = || cpal::Error::from(ErrorKind::DeviceNotAvailable);
         let device = cpal::default_host().default_output_device().ok_or_else(none)?;
         let supported = device.default_output_config()?;
@@ -54,6 +55,24 @@ impl Device {
         Ok(Self { ring, rate, channels, _stream: stream })
     }
 }
+
+/// ALSA writes its search for a card to the terminal, over the player's own status line.
+#[cfg(target_os = "linux")]
+fn quiet() {
+    unsafe extern "C" {
+        fn snd_lib_error_set_handler(handler: Option<unsafe extern "C" fn()>) -> std::ffi::c_int;
+    }
+    unsafe extern "C" fn ignore() {}
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    // SAFETY: libasound is linked by cpal. It calls the handler with arguments that a C function may leave unread, and
+    // the caller takes them away again.
+    ONCE.call_once(|| {
+        let _ = unsafe { snd_lib_error_set_handler(Some(ignore)) };
+    });
+}
+
+#[cfg(not(target_os = "linux"))]
+fn quiet() {}
 
 fn build<T: SizedSample + FromSample<f32>>(
     device: &cpal::Device,
