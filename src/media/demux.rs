@@ -241,7 +241,9 @@ impl Demuxer {
     /// Goes to the last key frame at or before `to`. A container that lands later, or between key frames, is asked
     /// again further back: the picture at `to` must be decodable.
     fn seek(&mut self, to: MediaTime) {
+        // An error of the bytes where it stood says nothing about those elsewhere.
         self.reader.take_fault();
+        self.input.clear_eof();
         for (attempt, back) in SEEK_BACK_US.into_iter().enumerate() {
             let goal = to.0.saturating_sub(back).max(0);
             let at = goal.saturating_add(self.timing.start_us);

@@ -64,9 +64,9 @@ fn quiet() {
     }
     unsafe extern "C" fn ignore() {}
     static ONCE: std::sync::Once = std::sync::Once::new();
-    // SAFETY: libasound is linked by cpal. It calls the handler with arguments that a C function may leave unread, and
-    // the caller takes them away again.
     ONCE.call_once(|| {
+        // SAFETY: libasound is linked by cpal. It calls the handler with arguments that a C function may leave unread,
+        // and the caller takes them away again.
         let _ = unsafe { snd_lib_error_set_handler(Some(ignore)) };
     });
 }
