@@ -59,10 +59,11 @@ impl Device {
 /// ALSA writes its search for a card to the terminal, over the player's own status line.
 #[cfg(target_os = "linux")]
 fn quiet() {
+    // SAFETY: the signature of alsa-lib's error.h, but for the handler's arguments; see below.
     unsafe extern "C" {
         fn snd_lib_error_set_handler(handler: Option<unsafe extern "C" fn()>) -> std::ffi::c_int;
     }
-    unsafe extern "C" fn ignore() {}
+    extern "C" fn ignore() {}
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
         // SAFETY: libasound is linked by cpal. It calls the handler with arguments that a C function may leave unread,
