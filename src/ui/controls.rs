@@ -157,6 +157,8 @@ fn volume(ui: &Ui, speaker: Rect, p: &Playing, send: &mut Vec<Command>) {
         let arrows = EventFilter { horizontal_arrows: true, ..EventFilter::default() };
         ui.memory_mut(|m| m.set_focus_lock_filter(r.id, arrows));
     }
+    // Asked before the input is: it locks the context, as reading input does.
+    let focused = r.has_focus();
     let mut wanted = dragged.filter(|_| r.dragged() || r.clicked());
     ui.input(|i| {
         for request in i.accesskit_action_requests(r.id, Action::SetValue) {
@@ -165,7 +167,7 @@ fn volume(ui: &Ui, speaker: Rect, p: &Playing, send: &mut Vec<Command>) {
             }
         }
         let steps = i.num_presses(Key::ArrowRight) as f32 - i.num_presses(Key::ArrowLeft) as f32;
-        if r.has_focus() && steps != 0.0 {
+        if focused && steps != 0.0 {
             wanted = Some((p.volume + 0.05 * steps).clamp(0.0, 1.0));
         }
     });

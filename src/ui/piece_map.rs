@@ -20,7 +20,7 @@ use crate::app::snapshot::{EngineSnapshot, PieceCell, PieceIndex};
 const LARGEST: f32 = 12.0;
 const SMALLEST: f32 = 3.0;
 /// The map is this high at most, in points.
-const HIGHEST: f32 = 168.0;
+const HIGHEST: f32 = 184.0;
 
 /// How the pieces are laid out, in texels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,7 +136,7 @@ fn render(engine: &EngineSnapshot, grid: Grid, t: &Tokens) -> ColorImage {
     let mut image = ColorImage::filled([width, height], Color32::TRANSPARENT);
     let gap = ((grid.pitch as f32 * 0.16).round() as usize).max(1);
     let side = grid.pitch - gap;
-    let soft = side >= 5;
+    let soft = side >= 6;
     for cell in 0..engine.pieces.len().div_ceil(grid.per_cell) {
         let range = grid.pieces(cell);
         let Some(look) = Look::of_all(pieces::slice(engine, &range), engine.origins) else { continue };
