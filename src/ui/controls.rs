@@ -15,6 +15,8 @@ use crate::app::snapshot::{Command, MediaTime, PlayState, Playing};
 const SIDE: f32 = 28.0;
 /// Room the lower controls take.
 pub const LOWER: f32 = 128.0;
+/// Room the title takes.
+pub const UPPER: f32 = 76.0;
 
 /// What the controls remember.
 #[derive(Default)]

@@ -42,6 +42,7 @@ impl Panel {
                 // Rows of text are as high as text; nothing in here is pressed.
                 ui.spacing_mut().interact_size.y = theme::BODY;
                 head(ui, p, stream, t);
+                ui.add_space(STEP);
                 if sheet {
                     ui.spacing_mut().item_spacing.x = MARGIN;
                     ui.columns(2, |columns| {

@@ -7,8 +7,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use eframe::egui::{
-    Color32, ColorImage, CornerRadius, Pos2, Rect, Role, Sense, Stroke, StrokeKind, TextureHandle, TextureOptions, Ui,
-    WidgetInfo, pos2, vec2,
+    Color32, ColorImage, CornerRadius, PopupAnchor, Pos2, Rect, Role, Sense, Stroke, StrokeKind, TextureHandle,
+    TextureOptions, Tooltip, Ui, WidgetInfo, pos2, vec2,
 };
 
 use super::fmt;
@@ -112,6 +112,7 @@ impl PieceMap {
         };
         if let Some(piece) = playhead {
             let around = cell_rect(piece.get() / grid.per_cell).expand(1.0);
+            let around = around.expand((4.0 - around.width() / 2.0).max(0.0));
             ui.painter().rect_stroke(around, CornerRadius::same(2), Stroke::new(1.5, t.text), StrokeKind::Inside);
         }
         let over = response.hover_pos().map(|pos| ((pos - rect.min) / step).max(vec2(0.0, 0.0)));
@@ -124,7 +125,9 @@ impl PieceMap {
                     Stroke::new(1.0, t.text_soft),
                     StrokeKind::Outside,
                 );
-                response.on_hover_text_at_pointer(words);
+                // At once: one sweeps over the map to read it.
+                let (id, anchor) = (response.id.with("about"), PopupAnchor::Pointer);
+                Tooltip::always_open(ui.ctx().clone(), ui.layer_id(), id, anchor).gap(14.0).show(|ui| ui.label(words));
             }
         }
     }

@@ -69,7 +69,7 @@ pub fn button(ui: &mut Ui, label: &str, primary: bool) -> Response {
 /// A button with words, as wide as there is room.
 pub fn wide_button(ui: &mut Ui, label: &str) -> Response {
     let width = ui.available_width();
-    sized_button(ui, label, false, width)
+    ui.vertical_centered(|ui| sized_button(ui, label, false, width)).inner
 }
 
 fn sized_button(ui: &mut Ui, label: &str, primary: bool, width: f32) -> Response {
