@@ -116,7 +116,8 @@ fn area(painter: &Painter, xs: &[f32], bounds: impl Fn(usize) -> (f32, f32), col
 
 /// The next round number from `x` on.
 fn nice(x: f32) -> f32 {
-    let power = 10f32.powf(x.max(1e-3).log10().floor());
+    let x = if x.is_finite() { x.max(1e-3) } else { 1.0 };
+    let power = 10f32.powf(x.log10().floor());
     [1.0, 1.5, 2.0, 3.0, 5.0, 7.5, 10.0].map(|m| m * power).into_iter().find(|n| *n >= x).unwrap_or(x)
 }
 
