@@ -7,7 +7,7 @@ use std::time::Duration;
 use sluicegate::app::snapshot::*;
 use sluicegate::units::{Instant, PieceIndex};
 
-pub const STATES: [&str; 22] = [
+pub const STATES: [&str; 27] = [
     "home",
     "home empty",
     "home error",
@@ -30,6 +30,11 @@ pub const STATES: [&str; 22] = [
     "early",
     "notice",
     "keys",
+    "format ten bit",
+    "format nv12",
+    "format rgba",
+    "format quarter turn",
+    "format padded rows",
 ];
 
 pub fn has_panel(name: &str) -> bool {
@@ -129,7 +134,7 @@ fn playing(name: &str, t: f64) -> Playing {
         volume: 0.68,
         muted: name == "ended",
         seeking_to: None,
-        video: VideoTap(Arc::new(Moving { t })),
+        video: VideoTap(Arc::new(Moving { t, name: name.to_owned() })),
         strip: stream.as_ref().map(|s| strip_map(s, duration)),
         stream,
     }
@@ -319,6 +324,7 @@ fn history(name: &str) -> Arc<[HealthSample]> {
 /// An evening sky over hills, and a sun that moves: 4:2:0, as a decoder would give it.
 struct Moving {
     t: f64,
+    name: String,
 }
 
 const W: usize = 640;
@@ -359,26 +365,58 @@ impl PictureSource for Moving {
                 }
             }
         }
-        let plane = |data: Vec<u8>, w: usize, h: usize| Plane {
-            data: Arc::new(PlaneData::new(data)),
-            stride: w,
-            width: w as u32,
-            height: h as u32,
-        };
-        Some(Arc::new(Picture {
-            serial,
-            width: W as u32,
-            height: H as u32,
-            sample_aspect: 1.0,
-            rotation: 0,
-            format: PixelLayout::Yuv8,
-            matrix: ColorMatrix::Bt709,
-            full_range: false,
-            planes: [plane(y, W, H), plane(u, cw, ch), plane(v, cw, ch)],
-        }))
+        Some(Arc::new(as_format(&self.name, serial, y, u, v)))
     }
 
     fn next_in(&self) -> Option<Duration> {
         Some(Duration::from_millis(42))
+    }
+}
+
+/// The same picture in the layout that a state asks for.
+fn as_format(name: &str, serial: u64, y: Vec<u8>, u: Vec<u8>, v: Vec<u8>) -> Picture {
+    let plane = |data: Vec<u8>, stride: usize, w: usize, h: usize| Plane {
+        data: Arc::new(PlaneData::new(data)),
+        stride,
+        width: w as u32,
+        height: h as u32,
+    };
+    let (cw, ch) = (W / 2, H / 2);
+    let ten = |p: Vec<u8>| -> Vec<u8> { p.into_iter().flat_map(|b| (u16::from(b) << 2).to_le_bytes()).collect() };
+    let padded =
+        |p: &[u8], w: usize| -> Vec<u8> { p.chunks(w).flat_map(|r| r.iter().copied().chain([255; 13])).collect() };
+    let (format, planes) = match name {
+        "format ten bit" => {
+            let planes = [plane(ten(y), W * 2, W, H), plane(ten(u), W, cw, ch), plane(ten(v), W, cw, ch)];
+            (PixelLayout::Yuv16 { bits: 10 }, planes)
+        }
+        "format nv12" => {
+            let uv = u.iter().zip(&v).flat_map(|(u, v)| [*u, *v]).collect();
+            (PixelLayout::Nv12, [plane(y, W, W, H), plane(uv, W, cw, ch), Plane::default()])
+        }
+        "format rgba" => {
+            let grey = y.iter().flat_map(|y| [*y, *y, *y, 255]).collect();
+            (PixelLayout::Rgba, [plane(grey, W * 4, W, H), Plane::default(), Plane::default()])
+        }
+        "format padded rows" => {
+            let planes = [
+                plane(padded(&y, W), W + 13, W, H),
+                plane(padded(&u, cw), cw + 13, cw, ch),
+                plane(padded(&v, cw), cw + 13, cw, ch),
+            ];
+            (PixelLayout::Yuv8, planes)
+        }
+        _ => (PixelLayout::Yuv8, [plane(y, W, W, H), plane(u, cw, cw, ch), plane(v, cw, cw, ch)]),
+    };
+    Picture {
+        serial,
+        width: W as u32,
+        height: H as u32,
+        sample_aspect: 1.0,
+        rotation: if name == "format quarter turn" { 90 } else { 0 },
+        format,
+        matrix: ColorMatrix::Bt709,
+        full_range: false,
+        planes,
     }
 }
