@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use eframe::egui::{Event, Key, Modifiers, Role, vec2};
+use eframe::egui::{Event, Key, Modifiers, Role, ViewportCommand, vec2};
 use egui_kittest::Harness;
 use egui_kittest::kittest::Queryable;
 
@@ -465,4 +465,82 @@ fn controls_go_while_it_plays_and_come_back_with_the_pointer() {
     h.hover_at(eframe::egui::pos2(300.0, 300.0));
     h.run_steps(2);
     h.get_by_label("Pause");
+}
+
+/// A file as the window system hands it over.
+#[derive(Debug)]
+struct Dropped(std::path::PathBuf);
+
+impl eframe::egui::DroppedFile for Dropped {
+    fn path(&self) -> &std::path::Path {
+        &self.0
+    }
+
+    fn bytes(&self) -> Result<Vec<u8>, String> {
+        Err("the window reads no files".into())
+    }
+}
+
+#[test]
+fn a_dropped_file_is_opened_on_any_screen() {
+    for screen in [Screen::default(), film(playing(PlayState::Paused))] {
+        let (mut h, fake) = window(screen);
+        h.run();
+        h.input_mut().dropped_files.push(Arc::new(Dropped("/films/a.torrent".into())));
+        h.run();
+        assert_eq!(fake.sent(), [Command::OpenPath("/films/a.torrent".into())]);
+    }
+}
+
+fn asked_fullscreen(h: &Harness<'_, Option<Window>>) -> Option<bool> {
+    let commands = h.output().viewport_output.values().flat_map(|v| &v.commands);
+    commands.filter_map(|c| if let ViewportCommand::Fullscreen(on) = c { Some(*on) } else { None }).last()
+}
+
+#[test]
+fn full_screen_by_key_and_back_by_escape() {
+    let (mut h, fake) = window(film(playing(PlayState::Paused)));
+    h.run();
+    h.key_down(Key::F);
+    h.step();
+    assert_eq!(asked_fullscreen(&h), Some(true));
+    if let Some(v) = h.input_mut().viewports.values_mut().next() {
+        v.fullscreen = Some(true);
+    }
+    h.run();
+    h.get_by_label("Leave full screen");
+    h.key_down(Key::Escape);
+    h.step();
+    assert_eq!(asked_fullscreen(&h), Some(false));
+    // On the way home it leaves full screen by itself.
+    fake.set(Screen::default());
+    h.step();
+    assert_eq!(asked_fullscreen(&h), Some(false));
+}
+
+#[test]
+fn hostile_numbers_draw_without_harm() {
+    let mut p = playing(PlayState::Playing);
+    (p.at, p.duration, p.volume) = (MediaTime(i64::MAX), Some(MediaTime(i64::MAX)), f32::NAN);
+    if let Some(s) = &mut p.stream {
+        s.engine = Arc::new(EngineSnapshot {
+            ahead_s: f64::INFINITY,
+            urgent_s: f64::NAN,
+            window_s: -3.0,
+            file_pieces: 90..7,
+            swarm_rate: f64::NAN,
+            ..(*s.engine).clone()
+        });
+        s.history = vec![HealthSample { ahead_s: f32::NAN, swarm: f32::INFINITY, server: -1.0 }; 3].into();
+        s.piece_len = 0;
+        s.peers = vec![PeerView { down: f64::NAN, has: f32::NAN, ..s.peers[0].clone() }].into();
+    }
+    p.strip = Some(Arc::default());
+    for (width, height) in [(1280.0, 800.0), (640.0, 400.0), (120.0, 60.0)] {
+        let (mut h, _fake) = sized(film(p.clone()), width, height);
+        h.key_press(Key::I);
+        h.run_steps(4);
+        h.hover_at(eframe::egui::pos2(width / 2.0, height - 88.0));
+        h.run_steps(3);
+    }
 }
