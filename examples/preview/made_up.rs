@@ -1,7 +1,7 @@
 //! Made-up snapshots, one for each state of the window, and a picture that moves.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use sluicegate::app::snapshot::*;
@@ -141,8 +141,8 @@ fn playing(name: &str, t: f64) -> Playing {
 }
 
 fn strip_map(s: &StreamView, duration: MediaTime) -> Arc<StripMap> {
-    static MAPS: OnceLock<std::sync::Mutex<Vec<Arc<StripMap>>>> = OnceLock::new();
-    let mut maps = MAPS.get_or_init(Default::default).lock().unwrap();
+    static MAPS: OnceLock<Mutex<Vec<Arc<StripMap>>>> = OnceLock::new();
+    let mut maps = MAPS.get_or_init(Default::default).lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(m) = maps.iter().find(|m| m.file == s.file && m.timeline.duration() == duration) {
         return m.clone();
     }
@@ -193,6 +193,9 @@ fn cells(name: &str, count: u32) -> Arc<[PieceCell]> {
         .collect()
 }
 
+/// The pieces of a state, made once: the window knows by their address that they did not change.
+type Named = (String, Arc<[PieceCell]>);
+
 fn stream(name: &str, t: f64) -> StreamView {
     let count = if name == "many" { 20_000 } else { 1_180 };
     let peers = match name {
@@ -201,8 +204,8 @@ fn stream(name: &str, t: f64) -> StreamView {
         "early" => 3,
         _ => 14,
     };
-    static CELLS: OnceLock<std::sync::Mutex<Vec<(String, Arc<[PieceCell]>)>>> = OnceLock::new();
-    let mut made = CELLS.get_or_init(Default::default).lock().unwrap();
+    static CELLS: OnceLock<Mutex<Vec<Named>>> = OnceLock::new();
+    let mut made = CELLS.get_or_init(Default::default).lock().unwrap_or_else(PoisonError::into_inner);
     let pieces = match made.iter().find(|(n, _)| n == name) {
         Some((_, p)) => p.clone(),
         None => {
@@ -290,9 +293,9 @@ fn peer(i: usize) -> PeerView {
         addr,
         client: clients[i % clients.len()].into(),
         flags: ["D X", "D U", "d", "D H I", "D L"][i % 5].into(),
-        has: if i % 3 == 0 { 1.0 } else { (h % 100) as f32 / 100.0 },
+        has: if i.is_multiple_of(3) { 1.0 } else { (h % 100) as f32 / 100.0 },
         down: 820_000.0 / (1.0 + i as f64 * 0.6),
-        up: if i % 4 == 0 { (h % 90_000) as f64 } else { 0.0 },
+        up: if i.is_multiple_of(4) { (h % 90_000) as f64 } else { 0.0 },
         in_flight: (h % 50) as u32,
     }
 }

@@ -494,7 +494,7 @@ fn a_dropped_file_is_opened_on_any_screen() {
 
 fn asked_fullscreen(h: &Harness<'_, Option<Window>>) -> Option<bool> {
     let commands = h.output().viewport_output.values().flat_map(|v| &v.commands);
-    commands.filter_map(|c| if let ViewportCommand::Fullscreen(on) = c { Some(*on) } else { None }).last()
+    commands.filter_map(|c| if let ViewportCommand::Fullscreen(on) = c { Some(*on) } else { None }).next_back()
 }
 
 #[test]
@@ -527,7 +527,7 @@ fn hostile_numbers_draw_without_harm() {
             ahead_s: f64::INFINITY,
             urgent_s: f64::NAN,
             window_s: -3.0,
-            file_pieces: 90..7,
+            file_pieces: std::ops::Range { start: 90, end: 7 },
             swarm_rate: f64::NAN,
             ..(*s.engine).clone()
         });

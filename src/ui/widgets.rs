@@ -33,18 +33,9 @@ pub fn text_at(ui: &Ui, at: Pos2, align: Align2, width: f32, text: &str, font: F
     rect
 }
 
-/// As [`text_at`], and told to screen readers.
-pub fn label_at(
-    ui: &Ui,
-    key: &str,
-    at: Pos2,
-    align: Align2,
-    width: f32,
-    text: &str,
-    font: FontId,
-    color: Color32,
-) -> Rect {
-    let rect = text_at(ui, at, align, width, text, font, color);
+/// As [`text_at`] to the right of a place, and told to screen readers.
+pub fn label_at(ui: &Ui, key: &str, at: Pos2, width: f32, text: &str, font: FontId, color: Color32) -> Rect {
+    let rect = text_at(ui, at, Align2::LEFT_CENTER, width, text, font, color);
     let r = ui.interact(rect, ui.scope_id().with(key), Sense::hover());
     r.widget_info(|| WidgetInfo::labeled(Role::Label, true, text));
     rect
