@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo run --example preview                     lists the states
-//! cargo run --example preview -- panel            shows one, playing a synthetic picture
+//! cargo run --example preview -- panel            shows one in the real window, with a picture that moves
 //! cargo run --example preview -- --shots DIR [..] takes a picture (PPM) of each state at three sizes, or of those named
 //! ```
 
@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use eframe::egui::{self, Event, ViewportCommand, pos2};
-use sluicegate::app::snapshot::{AppHandle, Command, Screen, Snapshot};
+use sluicegate::app::snapshot::{AppHandle, Command, PlayState, Screen, Snapshot};
 use sluicegate::ui::Window;
 
 #[path = "preview/made_up.rs"]
@@ -36,10 +36,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let all: Vec<String> = made_up::STATES.iter().map(|s| (*s).to_owned()).collect();
     let names = if names.is_empty() { all } else { names.to_vec() };
-    let queue: Vec<(String, [f32; 2])> = match &shots {
-        Some(_) => names.iter().flat_map(|n| SIZES.map(|s| (n.clone(), s))).collect(),
-        None => names.iter().take(1).map(|n| (n.clone(), SIZES[1])).collect(),
-    };
+    let Some(shots) = shots else { return live(names.first().map_or("playing", String::as_str)) };
+    let queue: Vec<_> = names.iter().flat_map(|n| SIZES.map(|s| (n.clone(), s))).collect();
     let options = eframe::NativeOptions {
         viewport: egui::ViewportBuilder::default().with_inner_size(SIZES[1]).with_title("preview"),
         renderer: eframe::Renderer::Glow,
@@ -51,9 +49,36 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Answers commands as far as a picture needs it.
+/// One state in the real window, its film running by the clock, with news four times a second.
+fn live(name: &str) -> Result<(), Box<dyn std::error::Error>> {
+    let fake = Arc::new(Fake::default());
+    fake.set(made_up::snapshot(name, 0.0));
+    let (news, state, began) = (fake.clone(), name.to_owned(), Instant::now());
+    if matches!(&fake.snapshot().screen, Screen::Playing(p) if p.state == PlayState::Playing) {
+        std::thread::spawn(move || {
+            loop {
+                std::thread::sleep(Duration::from_millis(250));
+                news.set(made_up::snapshot(&state, began.elapsed().as_secs_f64()));
+            }
+        });
+    }
+    Ok(sluicegate::ui::run(fake)?)
+}
+
+/// Prints commands, and does none of them.
+#[derive(Default)]
 struct Fake {
     snapshot: Mutex<Arc<Snapshot>>,
+    wake: Mutex<Option<Box<dyn Fn() + Send + Sync>>>,
+}
+
+impl Fake {
+    fn set(&self, snapshot: Snapshot) {
+        *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
+        if let Some(wake) = &*self.wake.lock().unwrap_or_else(PoisonError::into_inner) {
+            wake();
+        }
+    }
 }
 
 impl AppHandle for Fake {
@@ -65,7 +90,9 @@ impl AppHandle for Fake {
         println!("{command:?}");
     }
 
-    fn on_change(&self, _wake: Box<dyn Fn() + Send + Sync>) {}
+    fn on_change(&self, wake: Box<dyn Fn() + Send + Sync>) {
+        *self.wake.lock().unwrap_or_else(PoisonError::into_inner) = Some(wake);
+    }
 }
 
 struct Preview {
@@ -76,14 +103,14 @@ struct Preview {
     since: Instant,
     asked: bool,
     typed: bool,
-    shots: Option<PathBuf>,
+    shots: PathBuf,
     shot: Arc<Mutex<Option<Arc<egui::ColorImage>>>>,
     began: Instant,
 }
 
 impl Preview {
-    fn new(ctx: &egui::Context, queue: Vec<(String, [f32; 2])>, shots: Option<PathBuf>) -> Self {
-        let fake = Arc::new(Fake { snapshot: Mutex::new(Arc::new(Snapshot::default())) });
+    fn new(ctx: &egui::Context, queue: Vec<(String, [f32; 2])>, shots: PathBuf) -> Self {
+        let fake = Arc::new(Fake::default());
         let window = Window::new(ctx, fake.clone());
         let mut queue = queue.into_iter();
         let current = queue.next();
@@ -112,14 +139,10 @@ impl Preview {
         ctx.send_viewport_cmd(ViewportCommand::InnerSize((*size).into()));
         ctx.set_theme(if name.contains("light") { egui::Theme::Light } else { egui::Theme::Dark });
         self.window.set_panel(made_up::has_panel(name));
-        self.set(made_up::snapshot(name, 0.0));
+        self.fake.set(made_up::snapshot(name, 0.0));
         self.since = Instant::now();
         (self.asked, self.typed) = (false, false);
         ctx.request_repaint();
-    }
-
-    fn set(&self, snapshot: Snapshot) {
-        *self.fake.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
     }
 }
 
@@ -132,8 +155,7 @@ impl eframe::App for Preview {
         let at = match name.as_str() {
             "hover" => pos2(size.x * 0.52 + wave, size.y - 88.0),
             "hover map" => pos2(size.x - 200.0 + wave, 470.0),
-            _ if self.shots.is_some() => pos2(size.x * 0.3 + wave, size.y * 0.3),
-            _ => return,
+            _ => pos2(size.x * 0.3 + wave, size.y * 0.3),
         };
         input.events.push(Event::PointerMoved(at));
         if name == "keys" && !self.typed && self.since.elapsed() > Duration::from_millis(300) {
@@ -154,14 +176,13 @@ impl eframe::App for Preview {
         if let Some((name, _)) = &self.current
             && matches!(self.fake.snapshot().screen, Screen::Playing(_))
         {
-            self.set(made_up::snapshot(name, self.began.elapsed().as_secs_f64()));
+            self.fake.set(made_up::snapshot(name, self.began.elapsed().as_secs_f64()));
         }
         self.window.ui(ui);
         ctx.request_repaint_after(Duration::from_millis(50));
-        let Some(dir) = &self.shots else { return };
         let shot = self.shot.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let (Some(image), Some((name, [w, h]))) = (shot, &self.current) {
-            let file = dir.join(format!("{} {w}x{h}.ppm", name).replace(' ', "-"));
+            let file = self.shots.join(format!("{} {w}x{h}.ppm", name).replace(' ', "-"));
             if let Err(e) = write_ppm(&file, &image) {
                 eprintln!("{}: {e}", file.display());
             }
