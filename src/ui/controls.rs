@@ -4,7 +4,7 @@
 
 use eframe::egui::{Align2, Color32, EventFilter, Key, Rect, Role, Sense, Ui, WidgetInfo, accesskit, pos2, vec2};
 
-use super::icons::Icon;
+use super::icons::{self, Icon};
 use super::keys::Act;
 use super::seekbar::SeekBar;
 use super::theme::{self, DARK, HIT};
@@ -58,36 +58,7 @@ impl Controls {
         self.seek.show(ui, left, right, bar_y, p, &mut send);
         volume(ui, button(left + 62.0), p, &mut send);
 
-        let (icon, label) =
-            if full { (Icon::LeaveFullscreen, "Leave full screen") } else { (Icon::Fullscreen, "Full screen") };
-        let mut x = right - 10.0;
-        let full_at = button(x);
-        if p.stream.is_some() {
-            x -= 50.0;
-            let r = ui.interact(button(x), ui.scope_id().with("panel"), Sense::click());
-            r.widget_info(|| WidgetInfo::selected(Role::Button, true, panel, "Stream panel"));
-            let color = if panel { DARK.accent } else { DARK.text };
-            super::icons::paint(ui.painter(), Icon::Panel, r.rect.center(), 18.0, color);
-            if r.has_focus() {
-                theme::focus_ring(ui.painter(), r.rect.shrink(2.0), &DARK);
-            }
-            if r.on_hover_text("Stream panel   I").clicked() {
-                acts.push(Act::Panel);
-            }
-        }
-        x -= 50.0;
-        if widgets::icon_button(ui, "help", button(x), Icon::Help, 16.0, "Keys", &DARK)
-            .on_hover_text("Keys   ?")
-            .clicked()
-        {
-            acts.push(Act::Help);
-        }
-        if widgets::icon_button(ui, "full", full_at, icon, 20.0, label, &DARK)
-            .on_hover_text(format!("{label}   F"))
-            .clicked()
-        {
-            acts.push(Act::Fullscreen);
-        }
+        right_buttons(ui, right, &button, p.stream.is_some().then_some(panel), full, &mut acts);
         acts.extend(send.into_iter().map(Act::Send));
         acts
     }
@@ -106,6 +77,41 @@ impl Controls {
         if r.clicked() {
             self.whole = !self.whole;
         }
+    }
+}
+
+/// Keys, panel, full screen. `panel`: whether it is open; `None` where there is no stream to show.
+fn right_buttons(
+    ui: &Ui,
+    right: f32,
+    place: &impl Fn(f32) -> Rect,
+    panel: Option<bool>,
+    full: bool,
+    acts: &mut Vec<Act>,
+) {
+    let last = right - 10.0;
+    let keys = if panel.is_some() { last - 100.0 } else { last - 50.0 };
+    let r = widgets::icon_button(ui, "help", place(keys), Icon::Help, 16.0, "Keys", &DARK);
+    if r.on_hover_text("Keys   ?").clicked() {
+        acts.push(Act::Help);
+    }
+    if let Some(open) = panel {
+        let r = ui.interact(place(last - 50.0), ui.scope_id().with("panel"), Sense::click());
+        r.widget_info(|| WidgetInfo::selected(Role::Button, true, open, "Stream panel"));
+        let color = if open { DARK.accent } else { DARK.text };
+        icons::paint(ui.painter(), Icon::Panel, r.rect.center(), 18.0, color);
+        if r.has_focus() {
+            theme::focus_ring(ui.painter(), r.rect.shrink(2.0), &DARK);
+        }
+        if r.on_hover_text("Stream panel   I").clicked() {
+            acts.push(Act::Panel);
+        }
+    }
+    let (icon, label) =
+        if full { (Icon::LeaveFullscreen, "Leave full screen") } else { (Icon::Fullscreen, "Full screen") };
+    let r = widgets::icon_button(ui, "full", place(last), icon, 20.0, label, &DARK);
+    if r.on_hover_text(format!("{label}   F")).clicked() {
+        acts.push(Act::Fullscreen);
     }
 }
 

@@ -544,3 +544,18 @@ fn hostile_numbers_draw_without_harm() {
         h.run_steps(3);
     }
 }
+
+#[test]
+fn tab_goes_through_the_controls_as_the_eye_does() {
+    let (mut h, _fake) = window(film(playing(PlayState::Playing)));
+    h.step();
+    let order = ["Back to the start", "Pause", "Seek", "Sound off", "Volume", "Keys", "Stream panel", "Full screen"];
+    for name in order {
+        h.key_press(Key::Tab);
+        h.run_steps(3);
+        assert!(h.get_by_label(name).is_focused(), "{name} has not the focus");
+    }
+    // What has the keyboard stays in sight although the film plays on.
+    h.run_steps(30);
+    assert!(h.get_by_label("Full screen").is_focused());
+}

@@ -16,6 +16,8 @@ pub(super) struct GlVideo {
     place: Places,
     caps: Caps,
     serial: Option<u64>,
+    /// What came of uploading that picture.
+    verdict: Result<(), &'static str>,
 }
 
 /// What this context can do.
@@ -119,7 +121,7 @@ impl GlVideo {
             gl.buffer_data_u8_slice(glow::ARRAY_BUFFER, &corners, glow::STATIC_DRAW);
             gl.bind_buffer(glow::ARRAY_BUFFER, None);
             let vao = if old { None } else { Some(gl.create_vertex_array()?) };
-            Ok(Self { program, vao, square, textures: [None, None, None], place, caps, serial: None })
+            Ok(Self { program, vao, square, textures: [None, None, None], place, caps, serial: None, verdict: Ok(()) })
         }
     }
 
@@ -128,8 +130,9 @@ impl GlVideo {
         if self.serial != Some(picture.serial) {
             // Even a picture that cannot be uploaded is not tried again each frame.
             self.serial = Some(picture.serial);
-            self.upload(gl, picture)?;
+            self.verdict = self.upload(gl, picture);
         }
+        self.verdict?;
         if self.textures.iter().flatten().count() < texel_bytes(picture.format).len() {
             return Err("A picture of this film came damaged.");
         }
