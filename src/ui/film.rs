@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use eframe::egui::{
-    Align2, Color32, CornerRadius, CursorIcon, Event, Id, MouseWheelUnit, Rect, Sense, Ui, UiBuilder, pos2, vec2,
+    Align2, Color32, CornerRadius, CursorIcon, Event, Id, MouseWheelUnit, Pos2, Rect, Sense, Ui, UiBuilder, pos2, vec2,
 };
 
 use super::controls::{self, Controls};
@@ -33,6 +33,8 @@ pub struct Film {
     /// Input time of the last sign of life.
     moved: f64,
     shown_before: bool,
+    /// Where the pointer was.
+    pointer: Option<Pos2>,
 }
 
 impl Film {
@@ -95,13 +97,14 @@ impl Film {
     fn alpha(&mut self, ui: &Ui, p: &Playing, help: bool) -> f32 {
         let ctx = ui.ctx();
         let now = ui.input(|i| i.time);
-        let alive = ui.input(|i| {
-            i.pointer.delta() != vec2(0.0, 0.0)
-                || i.pointer.any_down()
-                || i.events.iter().any(|e| {
-                    matches!(e, Event::Key { pressed: true, .. } | Event::MouseWheel { .. } | Event::PointerMoved(_))
-                })
+        let (place, pressed) = ui.input(|i| {
+            let press = |e: &Event| matches!(e, Event::Key { pressed: true, .. } | Event::MouseWheel { .. });
+            (i.pointer.latest_pos(), i.pointer.any_down() || i.events.iter().any(press))
         });
+        // Some systems tell again and again of a pointer that stands still.
+        let moved = place.is_some() && place != self.pointer;
+        self.pointer = place.or(self.pointer);
+        let alive = moved || pressed;
         if alive || !self.shown_before {
             self.moved = now;
             self.shown_before = true;

@@ -20,6 +20,8 @@ const STRIP: f32 = 4.0;
 const STRIP_BELOW: f32 = 7.0;
 /// How long the knob waits for the player to take up a seek, seconds.
 const PATIENCE: f64 = 1.5;
+/// So near to the goal a seek has arrived, microseconds.
+const NEAR: u64 = 700_000;
 
 /// What the bar remembers.
 #[derive(Default)]
@@ -47,7 +49,9 @@ impl SeekBar {
         let sense = if duration.is_some() { Sense::click_and_drag() } else { Sense::hover() };
         let r = ui.interact(rect, ui.scope_id().with("seek"), sense);
         let now = ui.input(|i| i.time);
-        if p.seeking_to.is_some() || self.sent.is_some_and(|(_, at)| now - at > PATIENCE) {
+        // Taken up, done already, or not heard.
+        let done = |to: MediaTime, at: f64| now - at > PATIENCE || p.at.0.abs_diff(to.0) < NEAR;
+        if p.seeking_to.is_some() || self.sent.is_some_and(|(to, at)| done(to, at)) {
             self.sent = None;
         }
         if let Some(duration) = duration {
