@@ -33,7 +33,6 @@ impl Window {
     pub fn new(ctx: &egui::Context, handle: Arc<dyn AppHandle>) -> Self {
         fonts::install(ctx);
         theme::install(ctx);
-        // Escape leaves full screen; it must not also take the focus of what is under it.
         let wake = ctx.clone();
         handle.on_change(Box::new(move || wake.request_repaint()));
         Self {
