@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub use crate::engine::Timeline;
 pub use crate::engine::snapshot::{BidRecord, EngineSnapshot, LinkView, Origin, PieceCell, PieceState, Totals, Waiting};
 pub use crate::media::picture::{ColorMatrix, Picture, PictureSource, PixelLayout, Plane, PlaneData};
 pub use crate::units::{ByteRange, LinkId, MediaTime, PieceIndex};
@@ -186,7 +187,7 @@ pub struct PeerView {
 /// Which piece each moment of the film lies in: media time to torrent space.
 #[derive(Debug, Clone, Default)]
 pub struct StripMap {
-    pub timeline: Arc<crate::engine::Timeline>,
+    pub timeline: Arc<Timeline>,
     pub file: ByteRange,
     pub piece_len: u32,
 }

@@ -79,4 +79,3 @@ pub trait PictureSource: Send + Sync {
     /// How long until another picture is due; `None` while the clock stands.
     fn next_in(&self) -> Option<Duration>;
 }
-

@@ -74,6 +74,7 @@ impl Hostile {
         let (answer, log, count) = (Arc::new(answer), asked.clone(), connections.clone());
         let task = tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
+                let _ = stream.set_nodelay(true);
                 let connection = count.fetch_add(1, Ordering::SeqCst);
                 let (answer, log) = (answer.clone(), log.clone());
                 tokio::spawn(async move {

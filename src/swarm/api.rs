@@ -68,24 +68,69 @@ pub enum SwarmEvent {
     /// The info dictionary, its SHA-1 checked against the info hash. At most once.
     Metadata(Bytes),
     /// Handshake done. Sent for every link before the torrent is known as well.
-    Up { link: LinkId, info: LinkInfo },
+    Up {
+        link: LinkId,
+        info: LinkInfo,
+    },
     /// The extended handshake told the client's name.
-    Client { link: LinkId, client: String },
-    Down { link: LinkId, reason: String },
+    Client {
+        link: LinkId,
+        client: String,
+    },
+    Down {
+        link: LinkId,
+        reason: String,
+    },
     /// Only once the torrent is known: what came before is kept and said then.
-    Bitfield { link: LinkId, pieces: PieceSet },
-    Have { link: LinkId, piece: PieceIndex },
-    Choked { link: LinkId },
-    Unchoked { link: LinkId },
-    Interested { link: LinkId, interested: bool },
+    Bitfield {
+        link: LinkId,
+        pieces: PieceSet,
+    },
+    Have {
+        link: LinkId,
+        piece: PieceIndex,
+    },
+    Choked {
+        link: LinkId,
+    },
+    Unchoked {
+        link: LinkId,
+    },
+    Interested {
+        link: LinkId,
+        interested: bool,
+    },
     /// Checked: inside the piece, no longer than a block; not checked whether it was asked for.
-    Block { link: LinkId, piece: PieceIndex, begin: u32, data: Bytes },
-    Rejected { link: LinkId, piece: PieceIndex, begin: u32, len: u32 },
+    Block {
+        link: LinkId,
+        piece: PieceIndex,
+        begin: u32,
+        data: Bytes,
+    },
+    Rejected {
+        link: LinkId,
+        piece: PieceIndex,
+        begin: u32,
+        len: u32,
+    },
     /// Checked: inside the piece, at most 128 KiB.
-    Requested { link: LinkId, piece: PieceIndex, begin: u32, len: u32 },
-    Unrequested { link: LinkId, piece: PieceIndex, begin: u32, len: u32 },
+    Requested {
+        link: LinkId,
+        piece: PieceIndex,
+        begin: u32,
+        len: u32,
+    },
+    Unrequested {
+        link: LinkId,
+        piece: PieceIndex,
+        begin: u32,
+        len: u32,
+    },
     /// A block that was handed over with [`LinkCommand::Send`] is in the socket.
-    Sent { link: LinkId, len: u32 },
+    Sent {
+        link: LinkId,
+        len: u32,
+    },
 }
 
 /// From the driver to one link. A link that is gone swallows it.

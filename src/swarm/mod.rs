@@ -1,3 +1,169 @@
 //! Sockets to peers: wire, link, metadata exchange, discovery, listener.
+//!
+//! ```text
+//! discovery (trackers, DHT, LSD) ─┐
+//! PEX, the user's peers ──────────┴► book ─► dial ─┐
+//!                                  listener ───────┴► link: reader ─► SwarmEvent ─► driver
+//!                                                           writer ◄─ queue ◄─ LinkCommand ┘
+//! ```
+//!
+//! Invariant: nothing in here decides what to ask of whom. Everything a stranger can make us hold is bounded: messages by
+//! kind, queues by bytes, addresses and links by number; and a slow driver slows the sockets, never memory.
 
 pub mod api;
+
+mod benc;
+mod book;
+mod budget;
+mod client;
+mod dial;
+mod discovery;
+mod handshake;
+mod http_tracker;
+mod link;
+mod listener;
+mod metadata;
+mod pex;
+mod queue;
+mod reader;
+mod shared;
+mod tracker;
+mod udp_tracker;
+mod wire;
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod transmission;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+pub use self::api::{DiscoveryStatus, KnownTorrent, LinkCommand, LinkInfo, LinkSource, SwarmConfig, SwarmEvent};
+use self::shared::Shared;
+use self::wire::{Message, Span};
+use crate::units::{LinkId, PieceIndex};
+
+/// A swarm cannot be joined.
+#[derive(Debug, thiserror::Error)]
+pub enum SwarmError {
+    #[error("No port can be opened for peers on {addr}: {source}.")]
+    Listen { addr: SocketAddr, source: std::io::Error },
+}
+
+/// Longest wait at [`Swarm::shutdown`] for trackers to hear that we leave.
+const GOODBYE: Duration = Duration::from_millis(900);
+
+/// One torrent's peers. Dropping it closes every link.
+#[derive(Debug)]
+pub struct Swarm {
+    shared: Arc<Shared>,
+}
+
+impl Swarm {
+    /// Joins the swarm and returns at once; links come as events.
+    ///
+    /// Fails only when a port is wanted and none at all can be had; a busy one is replaced by a free one.
+    pub fn start(
+        rt: &tokio::runtime::Handle,
+        config: SwarmConfig,
+        torrent: Option<KnownTorrent>,
+        events: mpsc::Sender<SwarmEvent>,
+    ) -> Result<Self, SwarmError> {
+        // Sockets register with the runtime they are made in.
+        let _in_runtime = rt.enter();
+        let listening = match config.listen {
+            Some(addr) => Some(listener::bind(addr).map_err(|source| SwarmError::Listen { addr, source })?),
+            None => None,
+        };
+        let shared = Arc::new(Shared::new(config, events, listening.as_ref().map(|l| l.local)));
+        if let Some(t) = torrent {
+            shared.set_torrent(t);
+        }
+        if let Some(l) = listening {
+            listener::run(&shared, l);
+        }
+        shared.found(shared.config.peers.iter().copied(), LinkSource::User);
+        shared.spawn(dial::run(shared.clone()));
+        discovery::start(&shared);
+        Ok(Self { shared })
+    }
+
+    /// Tells one link something; swallowed when the link is gone. Never blocks.
+    pub fn send(&self, link: LinkId, command: LinkCommand) {
+        let Some(queue) = self.shared.queue(link) else { return };
+        match command {
+            LinkCommand::Request { piece, begin, len } => {
+                queue.push(Message::Request(Span { piece: piece.0, begin, len }));
+            }
+            LinkCommand::Cancel { piece, begin, len } => queue.cancel(Span { piece: piece.0, begin, len }),
+            LinkCommand::Interested(yes) => queue.set_interested(yes),
+            LinkCommand::Choke(yes) => queue.set_choking(yes),
+            LinkCommand::Have(piece) => {
+                self.shared.got(piece);
+                queue.push(Message::Have(piece.0));
+            }
+            LinkCommand::Send { piece, begin, data } => queue.send(piece.0, begin, data),
+            LinkCommand::Close { ban } => self.shared.close(link, ban),
+        }
+    }
+
+    /// We have a piece now: tells every link, and each that comes later. Preferred over [`LinkCommand::Have`], which a
+    /// swarm without links cannot carry.
+    pub fn announce(&self, piece: PieceIndex) {
+        self.shared.got(piece);
+        for queue in self.shared.queues() {
+            queue.push(Message::Have(piece.0));
+        }
+    }
+
+    /// The torrent is known now. What the links said before is said to the driver then.
+    pub fn set_torrent(&self, torrent: KnownTorrent) {
+        self.shared.set_torrent(torrent);
+    }
+
+    /// Keep dialling up to this many links, never more than the configured most.
+    pub fn want(&self, count: usize) {
+        self.shared.want.store(count, Ordering::Relaxed);
+        self.shared.dial.notify_one();
+    }
+
+    /// How fast all peers together may be read, in bytes per second; `None` is unlimited.
+    pub fn set_receive_budget(&self, bytes_per_s: Option<u64>) {
+        self.shared.budget.set(bytes_per_s);
+    }
+
+    /// Where peers are looked for and what came of it.
+    pub fn status(&self) -> DiscoveryStatus {
+        self.shared.status()
+    }
+
+    /// Where we listen; `None` without a listener. The port is the real one, also where a free one was asked for.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.shared.local
+    }
+
+    /// Leaves: tells the trackers, closes every link. Under a second.
+    pub async fn shutdown(&self) {
+        self.shared.cancel.cancel();
+        let deadline = Instant::now() + GOODBYE;
+        while self.shared.tasks.load(Ordering::Acquire) > 0 {
+            let ended = self.shared.task_ended.notified();
+            if self.shared.tasks.load(Ordering::Acquire) == 0 || tokio::time::timeout_at(deadline, ended).await.is_err()
+            {
+                break;
+            }
+        }
+    }
+}
+
+impl Drop for Swarm {
+    fn drop(&mut self) {
+        self.shared.cancel.cancel();
+    }
+}

@@ -1,0 +1,75 @@
+//! The sound card. Invariant: opening it never fails the play; what goes wrong is a sentence, and silence is kept on
+//! the machine's clock instead.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use cpal::traits::{DeviceTrait, HostTrait, StreamTrait};
+use cpal::{ErrorKind, FromSample, SampleFormat, SizedSample, StreamConfig};
+use rtrb::Producer;
+
+use super::ring::{AudioLink, Feeder};
+
+/// Samples decoded ahead for the callback: bridges a busy decoder, small enough that a seek is heard at once.
+const RING_S: f64 = 0.4;
+
+/// An open device that asks for samples. Dropping it ends the callback.
+pub(super) struct Device {
+    pub ring: Producer<f32>,
+    pub rate: u32,
+    /// Samples per frame in the ring.
+    pub channels: usize,
+    _stream: cpal::Stream,
+}
+
+impl Device {
+    /// Opens the default device.
+    pub(super) fn open(link: Arc<AudioLink>) -> Result<Self, cpal::Error> {
+        let none = || cpal::Error::from(ErrorKind::DeviceNotAvailable);
+        let device = cpal::default_host().default_output_device().ok_or_else(none)?;
+        let supported = device.default_output_config()?;
+        let format = supported.sample_format();
+        let config: StreamConfig = supported.config();
+        let width = usize::from(config.channels.max(1));
+        let (channels, rate) = (width.min(2), config.sample_rate);
+        let (ring, consumer) = rtrb::RingBuffer::new((f64::from(rate) * RING_S) as usize * channels);
+        let feeder = Feeder::new(link.clone(), consumer, channels, rate);
+        let stream = match format {
+            SampleFormat::F32 => build::<f32>(&device, config, feeder, width, link),
+            SampleFormat::I16 => build::<i16>(&device, config, feeder, width, link),
+            SampleFormat::U16 => build::<u16>(&device, config, feeder, width, link),
+            SampleFormat::I32 => build::<i32>(&device, config, feeder, width, link),
+            SampleFormat::U8 => build::<u8>(&device, config, feeder, width, link),
+            SampleFormat::F64 => build::<f64>(&device, config, feeder, width, link),
+            _ => Err(cpal::Error::from(ErrorKind::UnsupportedConfig)),
+        }?;
+        stream.play()?;
+        Ok(Self { ring, rate, channels, _stream: stream })
+    }
+}
+
+fn build<T: SizedSample + FromSample<f32>>(
+    device: &cpal::Device,
+    config: StreamConfig,
+    mut feeder: Feeder,
+    width: usize,
+    link: Arc<AudioLink>,
+) -> Result<cpal::Stream, cpal::Error> {
+    let failed = link.clone();
+    let fill = move |out: &mut [T], info: &cpal::OutputCallbackInfo| {
+        let when = info.timestamp();
+        let latency = when.playback.saturating_duration_since(when.callback);
+        let work = std::panic::AssertUnwindSafe(|| feeder.fill(out, width, latency, T::from_sample));
+        // Nothing in there panics; if it ever does, it must not unwind into the sound system.
+        if std::panic::catch_unwind(work).is_err() {
+            link.lost.store(true, Ordering::Release);
+        }
+    };
+    let lost = move |e: cpal::Error| {
+        if !matches!(e.kind(), ErrorKind::Xrun | ErrorKind::DeviceChanged) {
+            failed.lost.store(true, Ordering::Release);
+        }
+    };
+    device.build_output_stream(config, fill, lost, Some(Duration::from_secs(3)))
+}

@@ -1,0 +1,254 @@
+//! The address book: whom we could dial, when next, and whom never.
+//!
+//! Invariant: at most [`MAX_ENTRIES`] addresses, whatever strangers tell; each is in one state; sans-IO: time comes in.
+
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::api::LinkSource;
+use crate::units::LinkId;
+
+/// Enough for any swarm we could use.
+pub const MAX_ENTRIES: usize = 2000;
+
+/// Banned addresses remembered; the ban list is no place to make us grow either.
+const MAX_BANS: usize = 10_000;
+
+/// A link this long counts as one that went well.
+const GOOD_LIFE: Duration = Duration::from_secs(30);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Idle,
+    Dialling,
+    Linked(LinkId),
+}
+
+#[derive(Debug, Clone)]
+struct Entry {
+    source: LinkSource,
+    state: State,
+    failures: u32,
+    not_before: Instant,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Book {
+    entries: HashMap<SocketAddr, Entry>,
+    banned_ips: HashSet<IpAddr>,
+    /// On this machine and behind it, where one address stands for many peers.
+    banned_addrs: HashSet<SocketAddr>,
+}
+
+/// Users' peers and those a tracker names are likelier to be there than hearsay.
+fn rank(source: LinkSource) -> u8 {
+    match source {
+        LinkSource::User => 0,
+        LinkSource::Lsd => 1,
+        LinkSource::Tracker => 2,
+        LinkSource::Incoming => 3,
+        LinkSource::Dht => 4,
+        LinkSource::Pex => 5,
+    }
+}
+
+/// An IPv4 address dressed as IPv6 is undressed, so that each peer has one address.
+pub fn plain(addr: SocketAddr) -> SocketAddr {
+    SocketAddr::new(addr.ip().to_canonical(), addr.port())
+}
+
+/// Whether an address can be a peer at all. Only those who may know are believed about this machine itself.
+fn plausible(addr: SocketAddr, source: LinkSource) -> bool {
+    let ip = addr.ip();
+    let broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
+    let here = ip.is_loopback() && matches!(source, LinkSource::Dht | LinkSource::Pex);
+    addr.port() != 0 && !ip.is_unspecified() && !ip.is_multicast() && !broadcast && !here
+}
+
+impl Book {
+    /// Adds an address; true when it is new and worth a dial.
+    pub fn add(&mut self, addr: SocketAddr, source: LinkSource, now: Instant) -> bool {
+        let addr = plain(addr);
+        if !plausible(addr, source) || self.is_banned(addr) {
+            return false;
+        }
+        if let Some(e) = self.entries.get_mut(&addr) {
+            if rank(source) < rank(e.source) {
+                e.source = source;
+            }
+            return false;
+        }
+        if self.entries.len() >= MAX_ENTRIES && !self.make_room() {
+            return false;
+        }
+        self.entries.insert(addr, Entry { source, state: State::Idle, failures: 0, not_before: now });
+        true
+    }
+
+    /// Drops the idle address with the most failures; false when none ever failed.
+    fn make_room(&mut self) -> bool {
+        let idle = self.entries.iter().filter(|(_, e)| e.state == State::Idle && e.source != LinkSource::User);
+        let worst = idle.filter(|(_, e)| e.failures > 0).max_by_key(|(_, e)| e.failures).map(|(a, _)| *a);
+        worst.is_some_and(|a| self.entries.remove(&a).is_some())
+    }
+
+    /// The best address to dial now; it is marked as being dialled.
+    pub fn next(&mut self, now: Instant) -> Option<(SocketAddr, LinkSource)> {
+        let ready = self.entries.iter_mut().filter(|(_, e)| e.state == State::Idle && e.not_before <= now);
+        let (addr, e) = ready.min_by_key(|(_, e)| (e.failures, rank(e.source), e.not_before))?;
+        e.state = State::Dialling;
+        Some((*addr, e.source))
+    }
+
+    /// When the next address becomes worth a dial.
+    pub fn next_at(&self) -> Option<Instant> {
+        self.entries.values().filter(|e| e.state == State::Idle).map(|e| e.not_before).min()
+    }
+
+    /// A link stands to this address. False when there was one already.
+    pub fn linked(&mut self, addr: SocketAddr, link: LinkId, source: LinkSource, now: Instant) -> bool {
+        self.add(addr, source, now);
+        let Some(e) = self.entries.get_mut(&plain(addr)) else { return true };
+        let free = !matches!(e.state, State::Linked(_));
+        if free {
+            e.state = State::Linked(link);
+        }
+        free
+    }
+
+    /// The link is gone after `lived`.
+    pub fn unlinked(&mut self, addr: SocketAddr, link: LinkId, lived: Duration, now: Instant) {
+        if let Some(e) = self.entries.get_mut(&plain(addr))
+            && e.state == State::Linked(link)
+        {
+            e.failures = if lived >= GOOD_LIFE { 0 } else { e.failures.saturating_add(1) };
+            e.state = State::Idle;
+            e.not_before = now + pause(e.source, e.failures.max(1));
+        }
+    }
+
+    /// The dial led to nothing.
+    pub fn failed(&mut self, addr: SocketAddr, now: Instant) {
+        if let Some(e) = self.entries.get_mut(&plain(addr))
+            && e.state == State::Dialling
+        {
+            e.failures = e.failures.saturating_add(1);
+            e.state = State::Idle;
+            e.not_before = now + pause(e.source, e.failures);
+        }
+    }
+
+    /// Never dialled or accepted again. On loopback many peers share an address, so there only this port is banned.
+    pub fn ban(&mut self, addr: SocketAddr) {
+        let addr = plain(addr);
+        if addr.ip().is_loopback() {
+            if self.banned_addrs.len() < MAX_BANS {
+                self.banned_addrs.insert(addr);
+            }
+            self.entries.remove(&addr);
+        } else {
+            if self.banned_ips.len() < MAX_BANS {
+                self.banned_ips.insert(addr.ip());
+            }
+            self.entries.retain(|a, _| a.ip() != addr.ip());
+        }
+    }
+
+    /// This address is ourselves: not a peer, whatever its IP.
+    pub fn is_self(&mut self, addr: SocketAddr) {
+        let addr = plain(addr);
+        if self.banned_addrs.len() < MAX_BANS {
+            self.banned_addrs.insert(addr);
+        }
+        self.entries.remove(&addr);
+    }
+
+    pub fn is_banned(&self, addr: SocketAddr) -> bool {
+        let addr = plain(addr);
+        self.banned_ips.contains(&addr.ip()) || self.banned_addrs.contains(&addr)
+    }
+
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub fn dialling(&self) -> usize {
+        self.entries.values().filter(|e| e.state == State::Dialling).count()
+    }
+}
+
+/// How long to leave an address alone after this many failures in a row: doubling, from a second to a minute for a
+/// peer the user named, from 10 s to 20 min for others.
+fn pause(source: LinkSource, failures: u32) -> Duration {
+    let (base, most) = if source == LinkSource::User { (1, 60) } else { (10, 1200) };
+    Duration::from_secs((base << failures.saturating_sub(1).min(10)).min(most))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addr(n: u32) -> SocketAddr {
+        SocketAddr::from(((0x0a00_0000 + n).to_be_bytes(), 6881))
+    }
+
+    #[test]
+    fn users_peers_first_then_trackers_and_each_once() {
+        let (mut b, now) = (Book::default(), Instant::now());
+        b.add(addr(1), LinkSource::Pex, now);
+        b.add(addr(2), LinkSource::Tracker, now);
+        b.add(addr(3), LinkSource::User, now);
+        assert!(!b.add(addr(3), LinkSource::Pex, now));
+        let order: Vec<_> = std::iter::from_fn(|| b.next(now)).map(|(a, _)| a).collect();
+        assert_eq!(order, [addr(3), addr(2), addr(1)]);
+        assert_eq!(b.dialling(), 3);
+    }
+
+    #[test]
+    fn failures_are_retried_later_and_later() {
+        let (mut b, mut now) = (Book::default(), Instant::now());
+        b.add(addr(1), LinkSource::User, now);
+        for wait in [1, 2, 4, 8, 16, 32, 60, 60] {
+            assert_eq!(b.next(now), Some((addr(1), LinkSource::User)));
+            b.failed(addr(1), now);
+            assert_eq!(b.next(now), None);
+            assert_eq!(b.next_at(), Some(now + Duration::from_secs(wait)));
+            now += Duration::from_secs(wait);
+        }
+        assert!(b.next(now).is_some());
+        b.linked(addr(1), LinkId(1), LinkSource::User, now);
+        assert!(!b.linked(addr(1), LinkId(2), LinkSource::Incoming, now));
+        b.unlinked(addr(1), LinkId(2), GOOD_LIFE, now);
+        assert_eq!(b.next_at(), None, "only the link that holds the address lets go of it");
+        b.unlinked(addr(1), LinkId(1), GOOD_LIFE, now);
+        assert_eq!(b.next_at(), Some(now + Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn strangers_cannot_fill_it_nor_name_this_machine() {
+        let (mut b, now) = (Book::default(), Instant::now());
+        for bad in ["0.0.0.0:1", "224.0.0.1:5", "1.2.3.4:0", "255.255.255.255:9", "127.0.0.1:22", "[::1]:22"] {
+            assert!(!b.add(bad.parse().unwrap(), LinkSource::Pex, now), "{bad}");
+        }
+        for i in 0..MAX_ENTRIES as u32 + 100 {
+            b.add(addr(i), LinkSource::Pex, now);
+        }
+        assert_eq!(b.len(), MAX_ENTRIES);
+        b.next(now).map(|(a, _)| b.failed(a, now)).unwrap();
+        assert!(b.add(addr(1_000_000), LinkSource::Tracker, now), "one that failed makes room");
+        assert!(!b.add(addr(1_000_001), LinkSource::Tracker, now));
+    }
+
+    #[test]
+    fn a_ban_holds_for_the_ip_but_on_loopback_for_the_port() {
+        let (mut b, now) = (Book::default(), Instant::now());
+        b.ban("[::ffff:10.0.0.1]:5".parse().unwrap());
+        assert!(b.is_banned("10.0.0.1:6".parse().unwrap()) && !b.add(addr(1), LinkSource::Tracker, now));
+        b.ban("127.0.0.1:5".parse().unwrap());
+        assert!(b.is_banned("127.0.0.1:5".parse().unwrap()) && !b.is_banned("127.0.0.1:6".parse().unwrap()));
+    }
+}

@@ -1,0 +1,95 @@
+//! Dialling: takes addresses from the book as fast as they come, many at once.
+//!
+//! Invariant: at most [`MAX_DIALS`] half-open connections; no address is dialled twice at a time.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::api::LinkSource;
+use super::handshake::{self, Handshake};
+use super::link::{self, LinkEnd, Shaken};
+use super::shared::{NoPlace, Shared};
+use super::wire::WireError;
+
+/// Half-open connections at once: all that a tracker names at the start, little enough for a home router.
+const MAX_DIALS: usize = 40;
+
+/// Dials beyond the links that are wanted: most addresses of a swarm are dead.
+const SPARE_DIALS: usize = 20;
+
+/// A peer farther than this is of no use to a player.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Dials until the swarm ends.
+pub async fn run(shared: Arc<Shared>) {
+    loop {
+        while let Some((addr, source)) = next(&shared) {
+            let task = shared.clone();
+            shared.spawn(async move { dial(&task, addr, source).await });
+        }
+        let retry = shared.book.lock().next_at().unwrap_or_else(|| Instant::now() + Duration::from_secs(60));
+        // Not sooner than this, or a full house with addresses waiting would spin.
+        let retry = retry.max(Instant::now() + Duration::from_millis(250));
+        tokio::select! {
+            () = shared.dial.notified() => {}
+            () = sleep_until(retry) => {}
+            () = shared.cancel.cancelled() => return,
+        }
+    }
+}
+
+fn next(shared: &Shared) -> Option<(SocketAddr, LinkSource)> {
+    let links = shared.link_count();
+    let want = shared.want.load(Ordering::Relaxed).min(shared.max_links());
+    let mut book = shared.book.lock();
+    let dialling = book.dialling();
+    let room = links < want && dialling < MAX_DIALS && links + dialling < want + SPARE_DIALS;
+    if room { book.next(Instant::now()) } else { None }
+}
+
+async fn dial(shared: &Arc<Shared>, addr: SocketAddr, source: LinkSource) {
+    let shaken = tokio::select! {
+        s = connect(shared, addr, source) => s,
+        () = shared.cancel.cancelled() => return,
+    };
+    match shaken {
+        Ok(shaken) => match link::run(shared, shaken).await {
+            Ok(()) => {}
+            Err(NoPlace::Ourselves) => shared.book.lock().is_self(addr),
+            Err(NoPlace::Twice | NoPlace::Full | NoPlace::Banned) => shared.book.lock().failed(addr, Instant::now()),
+        },
+        Err(e) => {
+            tracing::trace!(%addr, %e, "dial failed");
+            shared.book.lock().failed(addr, Instant::now());
+        }
+    }
+    shared.dial.notify_one();
+}
+
+async fn connect(shared: &Shared, addr: SocketAddr, source: LinkSource) -> Result<Shaken, LinkEnd> {
+    let started = Instant::now();
+    let timed_out = || LinkEnd::Io(std::io::ErrorKind::TimedOut.into());
+    let mut stream = timeout(CONNECT_TIMEOUT, TcpStream::connect(addr)).await.map_err(|_| timed_out())??;
+    let rtt = Some(started.elapsed());
+    link::tune(&stream);
+    let peer = timeout(handshake::TIMEOUT, shake(shared, &mut stream)).await.map_err(|_| timed_out())??;
+    Ok(Shaken { stream, peer, addr, source, outgoing: true, rtt })
+}
+
+async fn shake(shared: &Shared, stream: &mut TcpStream) -> Result<Handshake, LinkEnd> {
+    stream.write_all(&Handshake::ours(shared.config.info_hash, shared.peer_id).encode()).await?;
+    let mut bytes = [0; handshake::LEN];
+    stream.read_exact(&mut bytes).await?;
+    link::count(shared, 2 * handshake::LEN);
+    let peer = Handshake::decode(&bytes)?;
+    if peer.info_hash != shared.config.info_hash {
+        return Err(WireError::WrongInfoHash.into());
+    }
+    Ok(peer)
+}

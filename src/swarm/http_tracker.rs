@@ -1,0 +1,170 @@
+//! Announces over HTTP (BEP 3, 7, 23).
+
+use std::fmt::Write;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use tokio::sync::OnceCell;
+use url::Url;
+
+use super::benc::Value;
+use super::client;
+use super::pex::compact;
+use super::tracker::{Announce, Answer, Occasion, TrackerError};
+
+/// The longest answer that is read: 200 peers are 1,200 bytes compact, 20 kB as dictionaries.
+const MAX_ANSWER: usize = 512 * 1024;
+
+/// Peers taken from one answer.
+const MAX_PEERS: usize = 500;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(20);
+const AGENT: &str = concat!("Sluicegate/", env!("CARGO_PKG_VERSION"));
+
+/// HTTP clients, made when first needed and shared by all trackers of a torrent.
+#[derive(Debug, Default)]
+pub struct Http {
+    /// Knows no root certificates: reading those takes longer than an announce.
+    plain: OnceCell<reqwest::Client>,
+    full: OnceCell<reqwest::Client>,
+}
+
+impl Http {
+    /// Announces; gives the bytes of the answer too.
+    pub async fn announce(&self, url: &Url, a: &Announce) -> Result<(Answer, u64), TrackerError> {
+        let mut url = url.clone();
+        let query = query(a, url.query());
+        url.set_query(Some(&query));
+        let plain = url.scheme() == "http";
+        let answer = self.get(plain, url.clone()).await;
+        let bytes = match answer {
+            // It may have sent us on to https.
+            Err(TrackerError::Unreachable) if plain => self.get(false, url).await?,
+            other => other?,
+        };
+        Ok((parse(&bytes)?, bytes.len() as u64 + query.len() as u64))
+    }
+
+    async fn get(&self, plain: bool, url: Url) -> Result<Vec<u8>, TrackerError> {
+        let client = if plain { &self.plain } else { &self.full };
+        let client = client.get_or_try_init(|| async move { make(plain) }).await?;
+        let failed = |e: reqwest::Error| if e.is_timeout() { TrackerError::Silent } else { TrackerError::Unreachable };
+        let mut response = client.get(url).send().await.map_err(failed)?;
+        if !response.status().is_success() {
+            return Err(TrackerError::Refused(format!("refused with HTTP status {}", response.status().as_u16())));
+        }
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(failed)? {
+            body.extend_from_slice(&chunk);
+            if body.len() > MAX_ANSWER {
+                return Err(TrackerError::Nonsense);
+            }
+        }
+        Ok(body)
+    }
+}
+
+fn make(plain: bool) -> Result<reqwest::Client, TrackerError> {
+    let builder = reqwest::Client::builder()
+        .user_agent(AGENT)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .timeout(TIMEOUT)
+        .redirect(reqwest::redirect::Policy::limited(5));
+    let builder = if plain { builder.tls_certs_only([]) } else { builder };
+    builder.build().map_err(|_| TrackerError::Unreachable)
+}
+
+/// `already` is the query that the tracker's URL has of its own.
+fn query(a: &Announce, already: Option<&str>) -> String {
+    let mut q = already.map(|q| format!("{q}&")).unwrap_or_default();
+    q.push_str("info_hash=");
+    escape(&mut q, &a.info_hash);
+    q.push_str("&peer_id=");
+    escape(&mut q, &a.peer_id);
+    let _ = write!(
+        q,
+        "&port={}&uploaded={}&downloaded={}&left={}&compact=1&no_peer_id=1&numwant=200&key={:08x}",
+        a.port, a.uploaded, a.downloaded, a.left, a.key
+    );
+    q.push_str(match a.occasion {
+        Occasion::Regular => "",
+        Occasion::Started => "&event=started",
+        Occasion::Completed => "&event=completed",
+        Occasion::Stopped => "&event=stopped",
+    });
+    q
+}
+
+fn escape(out: &mut String, bytes: &[u8]) {
+    for &b in bytes {
+        if b.is_ascii_alphanumeric() || b"-._~".contains(&b) {
+            out.push(b as char);
+        } else {
+            let _ = write!(out, "%{b:02X}");
+        }
+    }
+}
+
+fn parse(bytes: &[u8]) -> Result<Answer, TrackerError> {
+    let (dict, _) = Value::read(bytes).ok_or(TrackerError::Nonsense)?;
+    if let Some(reason) = dict.bytes("failure reason") {
+        let reason = client::clean(reason).unwrap_or_default();
+        return Err(TrackerError::Refused(format!("refused: {reason}")));
+    }
+    let Value::Dict(_) = dict else { return Err(TrackerError::Nonsense) };
+    let seconds = |key| dict.int(key).and_then(|n| u64::try_from(n).ok()).map(Duration::from_secs);
+    let interval =
+        seconds("interval").unwrap_or(Duration::from_secs(1800)).max(seconds("min interval").unwrap_or_default());
+    let mut peers: Vec<SocketAddr> = match dict.get("peers") {
+        Some(Value::Bytes(b)) => compact(b, false).take(MAX_PEERS).collect(),
+        Some(Value::List(l)) => l.iter().filter_map(peer).take(MAX_PEERS).collect(),
+        _ => Vec::new(),
+    };
+    peers.extend(compact(dict.bytes("peers6").unwrap_or_default(), true).take(MAX_PEERS));
+    Ok(Answer { peers, interval })
+}
+
+fn peer(dict: &Value<'_>) -> Option<SocketAddr> {
+    let ip: IpAddr = std::str::from_utf8(dict.bytes("ip")?).ok()?.parse().ok()?;
+    Some(SocketAddr::new(ip, u16::try_from(dict.int("port")?).ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_of_either_shape_are_read() {
+        let compact = b"d8:intervali900e12:min intervali1000e5:peers6:\x01\x02\x03\x04\x1a\xe16:peers60:e";
+        let read = parse(compact).unwrap();
+        assert_eq!(read.peers, ["1.2.3.4:6881".parse().unwrap()]);
+        assert_eq!(read.interval, Duration::from_secs(1000));
+        let long = b"d8:intervali0e5:peersld2:ip3:::14:porti7eed2:ip1:x4:porti7eeee";
+        assert_eq!(parse(long).unwrap().peers, ["[::1]:7".parse().unwrap()]);
+        let refusal = parse(b"d14:failure reason11:not\x07 today!e").unwrap_err();
+        assert_eq!(refusal.to_string(), "refused: not today!");
+        for nonsense in ["", "<html>", "i5e", "d"] {
+            assert!(matches!(parse(nonsense.as_bytes()), Err(TrackerError::Nonsense)), "{nonsense}");
+        }
+    }
+
+    #[test]
+    fn the_query_keeps_the_trackers_own_and_escapes_bytes() {
+        let a = Announce {
+            info_hash: *b"\x00az~/\xff..............",
+            peer_id: [b'p'; 20],
+            port: 6881,
+            uploaded: 1,
+            downloaded: 2,
+            left: 3,
+            occasion: Occasion::Started,
+            key: 0xab,
+        };
+        let q = query(&a, Some("auth=k"));
+        assert!(
+            q.starts_with("auth=k&info_hash=%00az~%2F%FF....") && q.ends_with("&key=000000ab&event=started"),
+            "{q}"
+        );
+    }
+}

@@ -1,0 +1,120 @@
+//! Peers tell peers about peers (BEP 11), and the compact addresses that trackers use too.
+
+use std::collections::HashSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::benc::{Value, Writer};
+
+/// Time between two of our messages to one peer, and half of what we want between two of its.
+pub const INTERVAL: Duration = Duration::from_secs(60);
+pub const MIN_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Addresses that are taken from one message, and that we put in one.
+pub const MAX_TAKEN: usize = 100;
+const MAX_TOLD: usize = 50;
+
+/// Reads packed addresses, 6 bytes each, or 18 with `v6`; an incomplete one at the end is dropped.
+pub fn compact(bytes: &[u8], v6: bool) -> impl Iterator<Item = SocketAddr> + '_ {
+    bytes.chunks_exact(if v6 { 18 } else { 6 }).filter_map(move |c| {
+        let (ip, port) = c.split_at_checked(if v6 { 16 } else { 4 })?;
+        let port = u16::from_be_bytes(port.try_into().ok()?);
+        let ip = match <[u8; 4]>::try_from(ip) {
+            Ok(v4) => IpAddr::V4(Ipv4Addr::from(v4)),
+            Err(_) => IpAddr::V6(Ipv6Addr::from(<[u8; 16]>::try_from(ip).ok()?)),
+        };
+        Some(SocketAddr::new(ip, port))
+    })
+}
+
+fn pack(addrs: &[SocketAddr], v6: bool) -> Vec<u8> {
+    let mut out = Vec::new();
+    for a in addrs.iter().filter(|a| a.is_ipv6() == v6) {
+        match a.ip() {
+            IpAddr::V4(ip) => out.extend_from_slice(&ip.octets()),
+            IpAddr::V6(ip) => out.extend_from_slice(&ip.octets()),
+        }
+        out.extend_from_slice(&a.port().to_be_bytes());
+    }
+    out
+}
+
+/// The addresses a message adds, at most [`MAX_TAKEN`]. `None` when it is no PEX message.
+pub fn added(payload: &[u8]) -> Option<Vec<SocketAddr>> {
+    let (dict, _) = Value::read(payload)?;
+    let Value::Dict(_) = dict else { return None };
+    let v4 = compact(dict.bytes("added").unwrap_or_default(), false);
+    let v6 = compact(dict.bytes("added6").unwrap_or_default(), true);
+    Some(v4.chain(v6).take(MAX_TAKEN).collect())
+}
+
+/// What one peer was told, so that it hears only of changes.
+#[derive(Debug, Default)]
+pub struct Told(HashSet<SocketAddr>);
+
+impl Told {
+    /// The next message, given who is connected now; `None` when nothing changed.
+    pub fn next(&mut self, connected: impl Iterator<Item = SocketAddr>) -> Option<Bytes> {
+        let now: HashSet<SocketAddr> = connected.collect();
+        let dropped: Vec<_> = self.0.difference(&now).copied().take(MAX_TOLD).collect();
+        let added: Vec<_> = now.difference(&self.0).copied().take(MAX_TOLD).collect();
+        if added.is_empty() && dropped.is_empty() {
+            return None;
+        }
+        dropped.iter().for_each(|a| {
+            self.0.remove(a);
+        });
+        self.0.extend(&added);
+        let flags = |v6: bool| vec![0; added.iter().filter(|a| a.is_ipv6() == v6).count()];
+        let mut w = Writer::dict();
+        w.bytes("added", &pack(&added, false)).bytes("added.f", &flags(false));
+        w.bytes("added6", &pack(&added, true)).bytes("added6.f", &flags(true));
+        w.bytes("dropped", &pack(&dropped, false)).bytes("dropped6", &pack(&dropped, true));
+        Some(Bytes::from(w.finish()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use librqbit_peer_protocol::extended::ut_pex::UtPex;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn addr(s: &str) -> SocketAddr {
+        s.parse().unwrap()
+    }
+
+    #[test]
+    fn a_peer_hears_only_of_changes_and_librqbit_reads_them() {
+        let (a, b, c) = (addr("1.2.3.4:5"), addr("[2001:db8::1]:6"), addr("9.9.9.9:9"));
+        let mut told = Told::default();
+        let first = told.next([a, b].into_iter()).unwrap();
+        assert_eq!(added(&first), Some(vec![a, b]));
+        assert_eq!(told.next([a, b].into_iter()), None);
+        let second = told.next([b, c].into_iter()).unwrap();
+        let read: UtPex<librqbit_buffers::ByteBuf<'_>> = librqbit_bencode::from_bytes(&second).unwrap();
+        assert_eq!(read.added_peers().map(|p| p.addr).collect::<Vec<_>>(), [c]);
+        assert_eq!(read.dropped_peers().map(|p| p.addr).collect::<Vec<_>>(), [a]);
+    }
+
+    #[test]
+    fn a_long_list_is_cut_and_told_in_parts() {
+        let many: Vec<_> = (0..130u16).map(|i| SocketAddr::from(([10, 0, 0, 1], 1000 + i))).collect();
+        let mut told = Told::default();
+        let parts: Vec<_> = std::iter::from_fn(|| told.next(many.iter().copied())).collect();
+        assert_eq!(parts.len(), 3);
+        let mut w = Writer::dict();
+        w.bytes("added", &pack(&many, false));
+        assert_eq!(added(&w.finish()).map(|a| a.len()), Some(MAX_TAKEN));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
+            let _ = (added(&bytes), compact(&bytes, false).count(), compact(&bytes, true).count());
+        }
+    }
+}

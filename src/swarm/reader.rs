@@ -1,0 +1,440 @@
+//! The reading half of a link: bytes to messages to events.
+//!
+//! Invariant: an event is sent only for what was checked against the torrent; before the torrent is known, what the peer
+//! has and allows is kept, compactly, and said once it is. Reads draw from the shared budget only when there is
+//! something to read.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use librqbit_sha1_wrapper::{ISha1, Sha1};
+use tokio::net::tcp::OwnedReadHalf;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+
+use super::api::{LinkSource, SwarmEvent};
+use super::budget;
+use super::handshake::{Extended, OUR_DONT_HAVE, OUR_METADATA, OUR_PEX};
+use super::link::{LinkEnd, count, extended};
+use super::metadata::{MetadataMessage, Progress};
+use super::pex;
+use super::queue::Queue;
+use super::shared::{Known, Shared};
+use super::wire::{Decoder, MAX_RAW_BITFIELD, MAX_REQUEST, Message, Span};
+use crate::units::{BLOCK_LEN, LinkId, PieceIndex, PieceSet};
+
+/// Silence after which a peer is given up (they say something every two minutes).
+pub const IDLE: Duration = Duration::from_secs(180);
+
+/// Room asked of the allocator at a time: two blocks with what is around them, once blocks come; little before.
+const ROOM_BLOCKS: usize = 36 * 1024;
+const ROOM_TALK: usize = 4 * 1024;
+
+/// The most that one read takes from the shared budget.
+const MOST: usize = 32 * 1024;
+
+/// What a peer said it has before the number of pieces was known.
+#[derive(Debug, Default)]
+struct Raw {
+    all: bool,
+    bits: Vec<u8>,
+}
+
+/// See the module.
+pub struct Reader<'a> {
+    shared: &'a Arc<Shared>,
+    link: LinkId,
+    addr: SocketAddr,
+    queue: Arc<Queue>,
+    fast: bool,
+    known: Option<Arc<Known>>,
+    raw: Raw,
+    pieces: PieceSet,
+    choked: bool,
+    interested: bool,
+    extended: Extended,
+    pex_heard: Option<Instant>,
+    pex_next: Instant,
+    pex_told: pex::Told,
+}
+
+type Step = Result<(), LinkEnd>;
+
+impl<'a> Reader<'a> {
+    pub fn new(
+        shared: &'a Arc<Shared>,
+        link: LinkId,
+        addr: SocketAddr,
+        queue: Arc<Queue>,
+        fast: bool,
+        known: Option<Arc<Known>>,
+    ) -> Self {
+        let pieces = known.as_ref().map(|k| PieceSet::new(k.layout.piece_count())).unwrap_or_default();
+        Self {
+            shared,
+            link,
+            addr,
+            queue,
+            fast,
+            known,
+            raw: Raw::default(),
+            pieces,
+            choked: true,
+            interested: false,
+            extended: Extended::default(),
+            pex_heard: None,
+            pex_next: Instant::now() + Duration::from_secs(5),
+            pex_told: pex::Told::default(),
+        }
+    }
+
+    /// Reads until the link ends.
+    pub async fn run(&mut self, rd: OwnedReadHalf, torrent: watch::Receiver<Option<Arc<Known>>>) -> LinkEnd {
+        match self.read(rd, torrent).await {
+            Ok(()) => LinkEnd::Closed,
+            Err(end) => end,
+        }
+    }
+
+    async fn read(&mut self, rd: OwnedReadHalf, mut torrent: watch::Receiver<Option<Arc<Known>>>) -> Step {
+        let mut rate = self.shared.budget.watch();
+        if rate.borrow_and_update().is_some() {
+            self.size_buffer(&rd, *rate.borrow());
+        }
+        let mut decoder = Decoder::default();
+        if let Some(k) = &self.known {
+            decoder.set_pieces(k.layout.piece_count());
+        }
+        let (mut buf, mut room) = (BytesMut::with_capacity(ROOM_TALK), ROOM_TALK);
+        let (mut heard, mut paused) = (Instant::now(), None);
+        let mut tick = Instant::now() + self.tick();
+        loop {
+            while let Some(m) = decoder.next(&mut buf)? {
+                if matches!(m, Message::Block { .. }) {
+                    room = ROOM_BLOCKS;
+                }
+                self.handle(m).await?;
+            }
+            let missing = decoder.missing(&buf);
+            if buf.capacity() - buf.len() < missing.max(room / 4) {
+                buf.reserve(missing.max(room));
+            }
+            tokio::select! {
+                ready = rd.readable(), if paused.is_none() => {
+                    ready?;
+                    let now = Instant::now();
+                    match self.shared.budget.take(MOST.min(buf.capacity() - buf.len()), now) {
+                        Err(wait) => paused = Some(now + wait),
+                        Ok(most) => match rd.try_read_buf(&mut (&mut buf).limit(most)) {
+                            Ok(0) => return Ok(()),
+                            Ok(n) => {
+                                self.shared.budget.give_back(most - n);
+                                count(self.shared, n);
+                                heard = now;
+                            }
+                            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => self.shared.budget.give_back(most),
+                            Err(e) => return Err(e.into()),
+                        },
+                    }
+                }
+                () = sleep_until(paused.unwrap_or(tick)), if paused.is_some() => paused = None,
+                Ok(()) = torrent.changed() => {
+                    let now_known = torrent.borrow_and_update().clone();
+                    if let (None, Some(k)) = (&self.known, now_known) {
+                        decoder.set_pieces(k.layout.piece_count());
+                        self.learn(k).await?;
+                    }
+                }
+                Ok(()) = rate.changed() => {
+                    let to = *rate.borrow_and_update();
+                    self.size_buffer(&rd, to);
+                    paused = None;
+                }
+                () = sleep_until(tick) => {
+                    tick = Instant::now() + self.tick();
+                    // A reader that was held back heard nothing of its own accord.
+                    if rate.borrow().is_none() && heard.elapsed() > IDLE {
+                        return Err(LinkEnd::Idle);
+                    }
+                    self.ask_metadata();
+                    self.tell_peers();
+                }
+            }
+        }
+    }
+
+    /// While metadata is missing, a peer's silence must be noticed soon.
+    fn tick(&self) -> Duration {
+        Duration::from_secs(if self.known.is_none() { 1 } else { 10 })
+    }
+
+    fn size_buffer(&self, rd: &OwnedReadHalf, rate: Option<u64>) {
+        let size = rate.map_or(budget::RESTORED, |r| budget::receive_buffer(r, self.shared.link_count()));
+        // The paced reads hold the budget by themselves; a kernel that refuses only reacts later.
+        let _ = socket2::SockRef::from(rd.as_ref()).set_recv_buffer_size(size);
+    }
+
+    async fn tell(&self, event: SwarmEvent) -> Step {
+        self.shared.tell(event).await.map_err(|()| LinkEnd::ByUs)
+    }
+
+    async fn handle(&mut self, m: Message) -> Step {
+        let link = self.link;
+        match m {
+            Message::KeepAlive | Message::Port(_) | Message::Suggest(_) | Message::AllowedFast(_) => Ok(()),
+            Message::Choke => self.choke(true).await,
+            Message::Unchoke => self.choke(false).await,
+            Message::Interested => self.interest(true).await,
+            Message::NotInterested => self.interest(false).await,
+            Message::Have(p) => self.have(p).await,
+            Message::Bitfield(bits) => match &self.known {
+                None => {
+                    self.raw = Raw { all: false, bits: bits.to_vec() };
+                    Ok(())
+                }
+                Some(k) => match PieceSet::from_wire(&bits, k.layout.piece_count()) {
+                    Some(set) => self.has(set).await,
+                    None => Err(LinkEnd::Breach("its bitfield does not fit the torrent")),
+                },
+            },
+            Message::HaveAll => match &self.known {
+                None => {
+                    self.raw.all = true;
+                    Ok(())
+                }
+                Some(k) => self.has(PieceSet::full(k.layout.piece_count())).await,
+            },
+            Message::HaveNone => {
+                self.raw = Raw::default();
+                if self.pieces.count() > 0 { self.has(PieceSet::new(self.pieces.universe())).await } else { Ok(()) }
+            }
+            Message::Request(s) => self.request(s).await,
+            Message::Cancel(s) if self.queue.unasked(s) => {
+                self.tell(SwarmEvent::Unrequested { link, piece: PieceIndex(s.piece), begin: s.begin, len: s.len })
+                    .await
+            }
+            Message::Cancel(_) => Ok(()),
+            Message::Block { piece, begin, data } => self.block(piece, begin, data).await,
+            Message::Reject(s) if self.known.is_some() => {
+                self.tell(SwarmEvent::Rejected { link, piece: PieceIndex(s.piece), begin: s.begin, len: s.len }).await
+            }
+            Message::Reject(_) => Ok(()),
+            Message::Extended { id: 0, payload } => self.handshake(&payload).await,
+            Message::Extended { id: OUR_METADATA, payload } => self.metadata(&payload).await,
+            Message::Extended { id: OUR_PEX, payload } => {
+                self.hear_peers(&payload);
+                Ok(())
+            }
+            Message::Extended { id: OUR_DONT_HAVE, payload } => match payload.first_chunk::<4>() {
+                Some(p) => self.lost(u32::from_be_bytes(*p)).await,
+                None => Ok(()),
+            },
+            Message::Extended { .. } => Ok(()),
+        }
+    }
+
+    async fn choke(&mut self, choked: bool) -> Step {
+        let link = self.link;
+        let news = std::mem::replace(&mut self.choked, choked) != choked && self.known.is_some();
+        match (news, choked) {
+            (false, _) => Ok(()),
+            (true, true) => self.tell(SwarmEvent::Choked { link }).await,
+            (true, false) => self.tell(SwarmEvent::Unchoked { link }).await,
+        }
+    }
+
+    async fn interest(&mut self, interested: bool) -> Step {
+        let news = std::mem::replace(&mut self.interested, interested) != interested && self.known.is_some();
+        if news { self.tell(SwarmEvent::Interested { link: self.link, interested }).await } else { Ok(()) }
+    }
+
+    async fn has(&mut self, set: PieceSet) -> Step {
+        self.pieces = set;
+        self.tell(SwarmEvent::Bitfield { link: self.link, pieces: self.pieces.clone() }).await
+    }
+
+    async fn have(&mut self, p: u32) -> Step {
+        let Some(k) = &self.known else {
+            let at = p as usize / 8;
+            if at >= MAX_RAW_BITFIELD {
+                return Err(LinkEnd::Breach("it has a piece no torrent has"));
+            }
+            if at >= self.raw.bits.len() {
+                self.raw.bits.resize(at + 1, 0);
+            }
+            if let Some(byte) = self.raw.bits.get_mut(at) {
+                *byte |= 0x80 >> (p % 8);
+            }
+            return Ok(());
+        };
+        if p >= k.layout.piece_count() {
+            return Err(LinkEnd::Breach("it has a piece the torrent does not have"));
+        }
+        let piece = PieceIndex(p);
+        if self.pieces.insert(piece) { self.tell(SwarmEvent::Have { link: self.link, piece }).await } else { Ok(()) }
+    }
+
+    /// `lt_donthave`: the peer lost a piece.
+    async fn lost(&mut self, p: u32) -> Step {
+        if !self.pieces.remove(PieceIndex(p)) {
+            return Ok(());
+        }
+        let left = std::mem::take(&mut self.pieces);
+        self.has(left).await
+    }
+
+    /// The torrent became known: says what was kept.
+    async fn learn(&mut self, known: Arc<Known>) -> Step {
+        let n = known.layout.piece_count();
+        let Raw { all, mut bits } = std::mem::take(&mut self.raw);
+        bits.resize((n as usize).div_ceil(8), 0);
+        let set = if all { Some(PieceSet::full(n)) } else { PieceSet::from_wire(&bits, n) };
+        let set = set.ok_or(LinkEnd::Breach("its bitfield does not fit the torrent"))?;
+        // So that it can get the metadata from us in turn.
+        if self.extended != Extended::default() {
+            self.queue.push(extended(self.shared, self.addr, Some(&known)));
+        }
+        self.known = Some(known);
+        self.pieces = PieceSet::new(n);
+        if set.count() > 0 {
+            self.has(set).await?;
+        }
+        let link = self.link;
+        if !self.choked {
+            self.tell(SwarmEvent::Unchoked { link }).await?;
+        }
+        if self.interested {
+            self.tell(SwarmEvent::Interested { link, interested: true }).await?;
+        }
+        Ok(())
+    }
+
+    async fn request(&mut self, s: Span) -> Step {
+        let Some(k) = &self.known else {
+            if self.fast {
+                self.queue.push(Message::Reject(s));
+            }
+            return Ok(());
+        };
+        if !inside(k, s) || s.len > MAX_REQUEST {
+            return Err(LinkEnd::Breach("it asked for bytes that do not exist"));
+        }
+        if !self.queue.asked(s) {
+            return Ok(());
+        }
+        let link = self.link;
+        self.tell(SwarmEvent::Requested { link, piece: PieceIndex(s.piece), begin: s.begin, len: s.len }).await
+    }
+
+    async fn block(&mut self, piece: u32, begin: u32, data: Bytes) -> Step {
+        // Nothing was asked for yet; what comes anyway is dropped.
+        let Some(k) = &self.known else { return Ok(()) };
+        let len = data.len() as u32;
+        if !inside(k, Span { piece, begin, len }) || len > BLOCK_LEN {
+            return Err(LinkEnd::Breach("it sent bytes that do not exist"));
+        }
+        self.shared.traffic.payload_in.fetch_add(u64::from(len), Ordering::Relaxed);
+        self.tell(SwarmEvent::Block { link: self.link, piece: PieceIndex(piece), begin, data }).await
+    }
+
+    async fn handshake(&mut self, payload: &[u8]) -> Step {
+        let Some(e) = Extended::parse(payload) else { return Ok(()) };
+        if let Some(port) = e.port
+            && !self.shared.listens_at(self.link, port)
+        {
+            return Err(LinkEnd::Breach("it is connected already"));
+        }
+        let client = e.client.clone().filter(|c| Some(c) != self.extended.client.as_ref());
+        self.extended = e;
+        if let Some(client) = client {
+            self.tell(SwarmEvent::Client { link: self.link, client }).await?;
+        }
+        self.ask_metadata();
+        Ok(())
+    }
+
+    fn ask_metadata(&self) {
+        if let (None, Some(id), Some(size)) = (&self.known, self.extended.metadata, self.extended.metadata_size) {
+            let pieces = self.shared.metadata.lock().ask(self.link, size, Instant::now());
+            for p in pieces {
+                self.queue.push(Message::Extended { id, payload: MetadataMessage::Request(p).encode() });
+            }
+        }
+    }
+
+    async fn metadata(&mut self, payload: &Bytes) -> Step {
+        match MetadataMessage::parse(payload) {
+            None => Ok(()),
+            Some(MetadataMessage::Request(piece)) => {
+                let info = self.known.as_ref().map(|k| k.info_bytes.clone()).unwrap_or_default();
+                if let Some(id) = self.extended.metadata {
+                    self.queue.push(Message::Extended { id, payload: MetadataMessage::answer(&info, piece).encode() });
+                }
+                Ok(())
+            }
+            Some(MetadataMessage::Reject(piece)) => {
+                self.shared.metadata.lock().refused(self.link, Some(piece));
+                Ok(())
+            }
+            Some(MetadataMessage::Data { piece, total, data }) => {
+                let progress = self.shared.metadata.lock().data(self.link, piece, total, data);
+                match progress {
+                    Progress::More => self.ask_metadata(),
+                    Progress::Garbage => return Err(LinkEnd::Breach("its metadata is garbage")),
+                    Progress::Whole { bytes, from } => self.check_metadata(bytes, &from).await?,
+                }
+                Ok(())
+            }
+        }
+    }
+
+    async fn check_metadata(&mut self, bytes: Bytes, from: &[LinkId]) -> Step {
+        let hashed = bytes.clone();
+        let sum = tokio::task::spawn_blocking(move || {
+            let mut sha = Sha1::new();
+            sha.update(&hashed);
+            sha.finish()
+        });
+        let good = sum.await.is_ok_and(|s| s == self.shared.config.info_hash.0);
+        let liars = self.shared.metadata.lock().checked(bytes.len(), from, good);
+        for liar in liars {
+            self.shared.close(liar, true);
+        }
+        if good {
+            return self.tell(SwarmEvent::Metadata(bytes)).await;
+        }
+        self.ask_metadata();
+        Ok(())
+    }
+
+    fn hear_peers(&mut self, payload: &[u8]) {
+        let early = self.pex_heard.is_some_and(|at| at.elapsed() < pex::MIN_INTERVAL);
+        if early || !self.shared.uses_pex() {
+            return;
+        }
+        self.pex_heard = Some(Instant::now());
+        // A peer on this machine may speak of others on it; a stranger may not make us knock on our own doors.
+        let source = if self.addr.ip().is_loopback() { LinkSource::Lsd } else { LinkSource::Pex };
+        self.shared.found(pex::added(payload).unwrap_or_default(), source);
+    }
+
+    fn tell_peers(&mut self) {
+        let Some(id) = self.extended.pex else { return };
+        if Instant::now() < self.pex_next || !self.shared.uses_pex() {
+            return;
+        }
+        self.pex_next = Instant::now() + pex::INTERVAL;
+        if let Some(payload) = self.pex_told.next(self.shared.dialable(self.link).into_iter()) {
+            self.queue.push(Message::Extended { id, payload });
+        }
+    }
+}
+
+/// Whether the span is a real stretch of a real piece.
+fn inside(k: &Known, s: Span) -> bool {
+    let len = k.layout.piece_range(PieceIndex(s.piece)).len();
+    s.piece < k.layout.piece_count() && s.len > 0 && u64::from(s.begin) + u64::from(s.len) <= len
+}

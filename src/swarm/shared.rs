@@ -1,0 +1,348 @@
+//! What the tasks of one swarm share.
+//!
+//! Invariant: no lock in here is held across an await, and none is taken while another is held.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::api::{DiscoveryStatus, KnownTorrent, LinkSource, SwarmConfig, SwarmEvent};
+use super::book::Book;
+use super::budget::Budget;
+use super::handshake;
+use super::metadata::Fetch;
+use super::queue::Queue;
+use super::wire::Message;
+use crate::units::{Layout, LinkId, PieceIndex, PieceSet};
+
+/// Most links whatever the configuration says.
+const MAX_LINKS: usize = 500;
+
+/// Of two links that grew towards each other, both sides keep the same one, as long as they are this young.
+const TIE_BREAK_AGE: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// The torrent, as the links need it.
+#[derive(Debug)]
+pub struct Known {
+    pub layout: Layout,
+    pub info_bytes: Bytes,
+}
+
+/// Bytes so far.
+#[derive(Debug, Default)]
+pub struct Traffic {
+    /// All that links read and wrote, and payload within it.
+    pub total: AtomicU64,
+    pub payload_in: AtomicU64,
+    pub payload_out: AtomicU64,
+    /// Trackers.
+    pub other: AtomicU64,
+}
+
+/// One link, as others see it.
+#[derive(Debug)]
+struct LinkEntry {
+    queue: Arc<Queue>,
+    close: CancellationToken,
+    peer_id: [u8; 20],
+    addr: SocketAddr,
+    /// Where it can be dialled.
+    listens: Option<SocketAddr>,
+    outgoing: bool,
+    since: Instant,
+}
+
+/// A link's place in the swarm.
+#[derive(Debug)]
+pub struct Place {
+    pub link: LinkId,
+    pub queue: Arc<Queue>,
+    pub close: CancellationToken,
+}
+
+/// Why a peer that shook hands gets no place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoPlace {
+    Ourselves,
+    Twice,
+    Full,
+    Banned,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Shared {
+    pub config: SwarmConfig,
+    pub peer_id: [u8; 20],
+    pub local: Option<SocketAddr>,
+    pub events: mpsc::Sender<SwarmEvent>,
+    pub torrent: watch::Sender<Option<Arc<Known>>>,
+    /// Pieces we have; told to each new link.
+    have: Mutex<Option<PieceSet>>,
+    links: Mutex<HashMap<LinkId, LinkEntry>>,
+    next_link: AtomicU32,
+    pub book: Mutex<Book>,
+    pub dial: Notify,
+    pub want: AtomicUsize,
+    pub metadata: Mutex<Fetch>,
+    pub budget: Budget,
+    pub traffic: Traffic,
+    board: Mutex<BTreeMap<(u8, String), String>>,
+    private: AtomicBool,
+    /// Ends DHT and LSD, once the torrent turns out to be private.
+    pub public_discovery: CancellationToken,
+    pub cancel: CancellationToken,
+    pub tasks: AtomicUsize,
+    pub task_ended: Notify,
+}
+
+impl Shared {
+    pub fn new(config: SwarmConfig, events: mpsc::Sender<SwarmEvent>, local: Option<SocketAddr>) -> Self {
+        let cancel = CancellationToken::new();
+        Self {
+            peer_id: handshake::new_peer_id(),
+            local,
+            events,
+            torrent: watch::Sender::new(None),
+            have: Mutex::new(None),
+            links: Mutex::default(),
+            next_link: AtomicU32::new(1),
+            book: Mutex::default(),
+            dial: Notify::new(),
+            want: AtomicUsize::new(config.max_links),
+            metadata: Mutex::default(),
+            budget: Budget::new(),
+            traffic: Traffic::default(),
+            board: Mutex::default(),
+            private: AtomicBool::new(config.private),
+            public_discovery: cancel.child_token(),
+            cancel,
+            tasks: AtomicUsize::new(0),
+            task_ended: Notify::new(),
+            config,
+        }
+    }
+
+    /// Runs a task that [`super::Swarm::shutdown`] waits for; it must end when `cancel` says so.
+    pub fn spawn(self: &Arc<Self>, task: impl Future<Output = ()> + Send + 'static) {
+        struct Ended(Arc<Shared>);
+        impl Drop for Ended {
+            fn drop(&mut self) {
+                self.0.tasks.fetch_sub(1, Ordering::AcqRel);
+                self.0.task_ended.notify_one();
+            }
+        }
+        self.tasks.fetch_add(1, Ordering::AcqRel);
+        let ended = Ended(self.clone());
+        tokio::spawn(async move {
+            let _ended = ended;
+            task.await;
+        });
+    }
+
+    /// Tells the driver; waits while it is busy. `Err` when the swarm or the driver ended.
+    pub async fn tell(&self, event: SwarmEvent) -> Result<(), ()> {
+        tokio::select! {
+            sent = self.events.send(event) => sent.map_err(drop),
+            () = self.cancel.cancelled() => Err(()),
+        }
+    }
+
+    pub fn set_torrent(&self, t: KnownTorrent) {
+        let mut fresh = t.have.clone();
+        {
+            let mut have = self.have.lock();
+            if let Some(before) = have.as_ref() {
+                before.iter().for_each(|p| {
+                    fresh.remove(p);
+                });
+                let mut all = before.clone();
+                t.have.iter().for_each(|p| {
+                    all.insert(p);
+                });
+                *have = Some(all);
+            } else {
+                *have = Some(t.have);
+            }
+        }
+        if t.private {
+            self.private.store(true, Ordering::Relaxed);
+            self.public_discovery.cancel();
+        }
+        self.metadata.lock().finish();
+        // Links that shook hands before could not be told what we have.
+        for queue in self.queues() {
+            fresh.iter().for_each(|p| queue.push(Message::Have(p.0)));
+        }
+        self.torrent.send_replace(Some(Arc::new(Known { layout: t.layout, info_bytes: t.info_bytes })));
+    }
+
+    /// BEP 27: from the configuration or from the torrent itself.
+    pub fn is_private(&self) -> bool {
+        self.private.load(Ordering::Relaxed)
+    }
+
+    pub fn uses_pex(&self) -> bool {
+        self.config.pex && !self.is_private()
+    }
+
+    /// We have a piece now.
+    pub fn got(&self, piece: PieceIndex) {
+        if let Some(have) = self.have.lock().as_mut() {
+            have.insert(piece);
+        }
+    }
+
+    /// What we have; `None` before the torrent is known.
+    pub fn have(&self) -> Option<PieceSet> {
+        self.have.lock().clone()
+    }
+
+    /// Bytes still missing, for trackers; `None` before the torrent is known.
+    pub fn left(&self) -> Option<u64> {
+        let layout = self.torrent.borrow().as_ref()?.layout;
+        let have = self.have.lock();
+        let here: u64 = have.as_ref()?.iter().map(|p| layout.piece_range(p).len()).sum();
+        Some(layout.total_len().saturating_sub(here))
+    }
+
+    /// New addresses of peers.
+    pub fn found(&self, addrs: impl IntoIterator<Item = SocketAddr>, source: LinkSource) {
+        let now = Instant::now();
+        let mut new = false;
+        {
+            let mut book = self.book.lock();
+            for addr in addrs {
+                new |= book.add(addr, source, now);
+            }
+        }
+        if new {
+            self.dial.notify_one();
+        }
+    }
+
+    pub fn link_count(&self) -> usize {
+        self.links.lock().len()
+    }
+
+    /// Most links at once, as configured.
+    pub fn max_links(&self) -> usize {
+        self.config.max_links.min(MAX_LINKS)
+    }
+
+    /// A place for a peer that shook hands.
+    pub fn place(&self, peer: &handshake::Handshake, addr: SocketAddr, outgoing: bool) -> Result<Place, NoPlace> {
+        if peer.peer_id == self.peer_id {
+            return Err(NoPlace::Ourselves);
+        }
+        if self.book.lock().is_banned(addr) {
+            return Err(NoPlace::Banned);
+        }
+        let mut links = self.links.lock();
+        if let Some(twin) = links.values().find(|l| l.peer_id == peer.peer_id) {
+            // Both dialled each other: the link of the one with the higher id stays, by either side's count.
+            let ours_wins = self.peer_id > peer.peer_id;
+            let crossed = twin.outgoing != outgoing && twin.since.elapsed() < TIE_BREAK_AGE;
+            if !crossed || outgoing != ours_wins {
+                return Err(NoPlace::Twice);
+            }
+            twin.close.cancel();
+        }
+        if links.len() >= self.max_links() {
+            return Err(NoPlace::Full);
+        }
+        let link = LinkId(self.next_link.fetch_add(1, Ordering::Relaxed));
+        let queue = Arc::new(Queue::new(peer.fast));
+        let close = self.cancel.child_token();
+        let entry = LinkEntry {
+            queue: queue.clone(),
+            close: close.clone(),
+            peer_id: peer.peer_id,
+            addr,
+            listens: outgoing.then_some(addr),
+            outgoing,
+            since: Instant::now(),
+        };
+        links.insert(link, entry);
+        Ok(Place { link, queue, close })
+    }
+
+    /// An incoming link said where it listens. False when that peer has a link already.
+    pub fn listens_at(&self, link: LinkId, port: u16) -> bool {
+        let addr = {
+            let mut links = self.links.lock();
+            let Some(l) = links.get_mut(&link) else { return true };
+            if l.outgoing || l.listens.is_some() {
+                return true;
+            }
+            let addr = SocketAddr::new(l.addr.ip(), port);
+            l.listens = Some(addr);
+            addr
+        };
+        self.book.lock().linked(addr, link, LinkSource::Incoming, Instant::now())
+    }
+
+    /// The link ended.
+    pub fn leave(&self, link: LinkId) {
+        let Some(l) = self.links.lock().remove(&link) else { return };
+        if let Some(addr) = l.listens {
+            self.book.lock().unlinked(addr, link, l.since.elapsed(), Instant::now());
+        }
+        self.dial.notify_one();
+    }
+
+    /// Closes a link from our side; with `ban` for good.
+    pub fn close(&self, link: LinkId, ban: bool) {
+        let found = self.links.lock().get(&link).map(|l| (l.addr, l.listens, l.close.clone()));
+        let Some((addr, listens, close)) = found else { return };
+        if ban {
+            let mut book = self.book.lock();
+            book.ban(addr);
+            if let Some(a) = listens {
+                book.ban(a);
+            }
+        }
+        close.cancel();
+    }
+
+    pub fn queue(&self, link: LinkId) -> Option<Arc<Queue>> {
+        self.links.lock().get(&link).map(|l| l.queue.clone())
+    }
+
+    pub fn queues(&self) -> Vec<Arc<Queue>> {
+        self.links.lock().values().map(|l| l.queue.clone()).collect()
+    }
+
+    /// Peers that others may be told of, but for the one behind `link`.
+    pub fn dialable(&self, link: LinkId) -> Vec<SocketAddr> {
+        self.links.lock().iter().filter(|(id, _)| **id != link).filter_map(|(_, l)| l.listens).collect()
+    }
+
+    /// Sets one line of the status; `rank` orders them.
+    pub fn post(&self, rank: u8, key: impl Into<String>, line: String) {
+        self.board.lock().insert((rank, key.into()), line);
+    }
+
+    pub fn status(&self) -> DiscoveryStatus {
+        let (known, connecting) = {
+            let book = self.book.lock();
+            (book.len(), book.dialling())
+        };
+        let t = &self.traffic;
+        let load = |c: &AtomicU64| c.load(Ordering::Relaxed);
+        let protocol = load(&t.total).saturating_sub(load(&t.payload_in)).saturating_sub(load(&t.payload_out));
+        DiscoveryStatus {
+            sources: self.board.lock().values().cloned().collect(),
+            known,
+            connecting,
+            protocol_bytes: protocol + load(&t.other),
+        }
+    }
+}

@@ -1,0 +1,329 @@
+//! Two swarms on loopback, and strangers of every kind.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use librqbit_sha1_wrapper::{ISha1, Sha1};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use super::handshake::{self, Handshake};
+use super::wire::{Message, Span};
+use super::*;
+use crate::torrent::InfoHash;
+use crate::units::{Layout, PieceSet};
+
+/// Generous: only a hang runs into it.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// A swarm and what it said.
+pub struct Side {
+    pub swarm: Swarm,
+    events: mpsc::Receiver<SwarmEvent>,
+    /// What was said already.
+    pub log: Vec<SwarmEvent>,
+}
+
+pub fn config(info_hash: [u8; 20], peers: Vec<SocketAddr>) -> SwarmConfig {
+    SwarmConfig {
+        info_hash: InfoHash(info_hash),
+        listen: Some("127.0.0.1:0".parse().unwrap()),
+        peers,
+        trackers: Vec::new(),
+        dht: false,
+        lsd: false,
+        pex: true,
+        private: false,
+        max_links: 20,
+    }
+}
+
+impl Side {
+    pub fn start(config: SwarmConfig, torrent: Option<KnownTorrent>) -> Self {
+        let (tx, events) = mpsc::channel(4);
+        let swarm = Swarm::start(&Handle::current(), config, torrent, tx).unwrap();
+        Self { swarm, events, log: Vec::new() }
+    }
+
+    /// The first event from now on that `f` takes.
+    pub async fn until<T>(&mut self, what: &str, f: impl Fn(&SwarmEvent) -> Option<T>) -> T {
+        loop {
+            let e = timeout(LIMIT, self.events.recv()).await;
+            let e = e.unwrap_or_else(|_| panic!("no {what}; said so far: {:#?}", self.log)).expect("swarm ended");
+            let got = f(&e);
+            self.log.push(e);
+            if let Some(t) = got {
+                return t;
+            }
+        }
+    }
+
+    pub async fn up(&mut self) -> (LinkId, LinkInfo) {
+        self.until("link", |e| match e {
+            SwarmEvent::Up { link, info } => Some((*link, info.clone())),
+            _ => None,
+        })
+        .await
+    }
+
+    pub async fn down(&mut self) -> String {
+        self.until("end of link", |e| match e {
+            SwarmEvent::Down { reason, .. } => Some(reason.clone()),
+            _ => None,
+        })
+        .await
+    }
+
+    pub async fn bitfield(&mut self) -> PieceSet {
+        self.until("bitfield", |e| match e {
+            SwarmEvent::Bitfield { pieces, .. } => Some(pieces.clone()),
+            _ => None,
+        })
+        .await
+    }
+
+    fn addr(&self) -> SocketAddr {
+        self.swarm.local_addr().unwrap()
+    }
+}
+
+/// A torrent of `pieces` pieces of 32 KiB, of which `have` are here.
+fn known(pieces: u32, have: impl IntoIterator<Item = u32>) -> (KnownTorrent, [u8; 20]) {
+    let layout = Layout::new(u64::from(pieces) * 32768, 32768).unwrap();
+    let mut set = PieceSet::new(pieces);
+    have.into_iter().for_each(|p| {
+        set.insert(PieceIndex(p));
+    });
+    // Three pieces of metadata, the last one short.
+    let info_bytes = Bytes::from((0..40_000u32).map(|i| (i * 31 >> 3) as u8).collect::<Vec<_>>());
+    let mut sha = Sha1::new();
+    sha.update(&info_bytes);
+    (KnownTorrent { layout, info_bytes, private: false, have: set }, sha.finish())
+}
+
+const SPAN: (PieceIndex, u32, u32) = (PieceIndex(2), 16384, 16384);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_swarms_exchange_all_there_is() {
+    let (full, hash) = known(5, 0..5);
+    let mut seed = Side::start(config(hash, vec![]), Some(full));
+    let mut leech = Side::start(config(hash, vec![seed.addr()]), Some(known(5, [0]).0));
+
+    let (to_seed, info) = leech.up().await;
+    assert!(info.outgoing && info.rtt.is_some() && info.source == LinkSource::User && info.client == "Sluicegate 0.1");
+    let (to_leech, info) = seed.up().await;
+    assert!(!info.outgoing && info.source == LinkSource::Incoming);
+    assert!(leech.bitfield().await.is_full());
+    assert_eq!(seed.bitfield().await.iter().map(|p| p.0).collect::<Vec<_>>(), [0]);
+    leech
+        .until("client", |e| matches!(e, SwarmEvent::Client { client, .. } if client == "Sluicegate 0.1").then_some(()))
+        .await;
+
+    leech.swarm.send(to_seed, LinkCommand::Interested(true));
+    seed.until("interest", |e| matches!(e, SwarmEvent::Interested { interested: true, .. }).then_some(())).await;
+    let (piece, begin, len) = SPAN;
+    // Choked: the seed refuses by itself.
+    leech.swarm.send(to_seed, LinkCommand::Request { piece, begin, len });
+    leech.until("reject", |e| matches!(e, SwarmEvent::Rejected { piece: PieceIndex(2), .. }).then_some(())).await;
+
+    seed.swarm.send(to_leech, LinkCommand::Choke(false));
+    leech.until("unchoke", |e| matches!(e, SwarmEvent::Unchoked { .. }).then_some(())).await;
+    leech.swarm.send(to_seed, LinkCommand::Request { piece, begin, len });
+    seed.until("request", |e| matches!(e, SwarmEvent::Requested { len: 16384, .. }).then_some(())).await;
+    let data = Bytes::from(vec![7; 16384]);
+    seed.swarm.send(to_leech, LinkCommand::Send { piece, begin, data: data.clone() });
+    let got = leech
+        .until("block", |e| match e {
+            SwarmEvent::Block { piece: PieceIndex(2), begin: 16384, data, .. } => Some(data.clone()),
+            _ => None,
+        })
+        .await;
+    assert_eq!(got, data);
+    seed.until("sent", |e| matches!(e, SwarmEvent::Sent { len: 16384, .. }).then_some(())).await;
+
+    leech.swarm.announce(PieceIndex(2));
+    seed.until("have", |e| matches!(e, SwarmEvent::Have { piece: PieceIndex(2), .. }).then_some(())).await;
+    let protocol = leech.swarm.status().protocol_bytes;
+    assert!((200..2000).contains(&protocol), "{protocol}");
+    seed.swarm.shutdown().await;
+    leech.down().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn metadata_comes_from_peers_and_the_links_carry_on() {
+    let (full, hash) = known(5, 0..5);
+    let seed = Side::start(config(hash, vec![]), Some(full.clone()));
+    // This one lies about the metadata, with the size right: it is found out and the other's word taken.
+    let mut lie = full.clone();
+    lie.info_bytes = Bytes::from(vec![1; full.info_bytes.len()]);
+    let liar = Side::start(config(hash, vec![]), Some(lie));
+    let mut magnet = Side::start(config(hash, vec![liar.addr(), seed.addr()]), None);
+    let drain = |side: Side| {
+        tokio::spawn(async move {
+            let Side { swarm: _swarm, mut events, .. } = side;
+            while events.recv().await.is_some() {}
+        })
+    };
+    let (_a, _b) = (drain(seed), drain(liar));
+    let info = magnet
+        .until("metadata", |e| match e {
+            SwarmEvent::Metadata(b) => Some(b.clone()),
+            _ => None,
+        })
+        .await;
+    assert_eq!(info, full.info_bytes);
+    assert!(!magnet.log.iter().any(|e| matches!(e, SwarmEvent::Bitfield { .. })), "not before the torrent is known");
+    magnet.swarm.set_torrent(KnownTorrent { have: PieceSet::new(5), ..full });
+    assert!(magnet.bitfield().await.is_full());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn peers_that_dial_each_other_keep_one_link_and_nobody_links_to_itself() {
+    let (t, hash) = known(3, [1]);
+    let mut a = Side::start(config(hash, vec![]), Some(t.clone()));
+    let mut b = Side::start(config(hash, vec![a.addr()]), Some(t));
+    let (own, other) = (a.addr(), b.addr());
+    a.swarm.shared.found([own, other], LinkSource::Tracker);
+    let mut links: HashMap<LinkId, bool> = HashMap::new();
+    // Both settle: every dial ended, one link each.
+    let settled = async {
+        loop {
+            tokio::select! {
+                e = a.events.recv() => match e {
+                    Some(SwarmEvent::Up { link, .. }) => { links.insert(link, true); }
+                    Some(SwarmEvent::Down { link, .. }) => { links.insert(link, false); }
+                    _ => {}
+                },
+                _ = b.events.recv() => {}
+                () = tokio::time::sleep(Duration::from_millis(20)) => {}
+            }
+            let quiet = |s: &Side| s.swarm.status().connecting == 0 && s.swarm.shared.link_count() == 1;
+            let own_gone = a.swarm.shared.book.lock().is_banned(own);
+            if quiet(&a) && quiet(&b) && own_gone && links.values().filter(|up| **up).count() == 1 {
+                return;
+            }
+        }
+    };
+    timeout(LIMIT, settled).await.expect("two links stay, or none");
+}
+
+/// Dials a swarm as a stranger whose first bytes are `bytes`; gives what came back until it closed.
+async fn stranger(side: SocketAddr, bytes: Vec<u8>) -> Vec<u8> {
+    let mut s = TcpStream::connect(side).await.unwrap();
+    let _ = s.write_all(&bytes).await;
+    let mut back = Vec::new();
+    let _ = timeout(LIMIT, s.read_to_end(&mut back)).await.expect("kept open");
+    back
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strangers_who_break_the_rules_are_dropped_and_others_served() {
+    let (t, hash) = known(5, 0..5);
+    let mut side = Side::start(config(hash, vec![]), Some(t));
+    assert!(stranger(side.addr(), vec![b'x'; 200]).await.is_empty());
+    assert!(stranger(side.addr(), Handshake::ours(InfoHash([9; 20]), [1; 20]).encode().to_vec()).await.is_empty());
+    let breaches: [(&str, Vec<Message>); 7] = [
+        ("bytes that do not exist", vec![Message::Request(Span { piece: 5, begin: 0, len: 1 })]),
+        ("bytes that do not exist", vec![Message::Request(Span { piece: 4, begin: u32::MAX, len: 2 })]),
+        ("bytes that do not exist", vec![Message::Block { piece: 0, begin: 32768, data: Bytes::from_static(b"x") }]),
+        ("a piece the torrent does not have", vec![Message::Have(5)]),
+        ("does not fit", vec![Message::Bitfield(Bytes::from_static(&[0xff]))]),
+        ("kind 5", vec![Message::Bitfield(Bytes::from_static(&[0xff, 0]))]),
+        ("kind 7", vec![Message::Block { piece: 0, begin: 0, data: Bytes::from(vec![0; 16385]) }]),
+    ];
+    for (i, (reason, messages)) in breaches.into_iter().enumerate() {
+        let mut bytes = bytes::BytesMut::from(&Handshake::ours(InfoHash(hash), [i as u8; 20]).encode()[..]);
+        messages.iter().for_each(|m| m.put(&mut bytes));
+        let dialled = tokio::spawn(stranger(side.addr(), bytes.to_vec()));
+        let said = side.down().await;
+        assert!(said.contains(reason), "{said}");
+        let back = dialled.await.unwrap();
+        assert!(back.starts_with(&Handshake::ours(InfoHash(hash), [0; 20]).encode()[..48]));
+    }
+    // Still there for those who behave.
+    let good = Side::start(config(hash, vec![side.addr()]), Some(known(5, []).0));
+    side.until("link", |e| matches!(e, SwarmEvent::Up { info, .. } if info.client == "Sluicegate 0.1").then_some(()))
+        .await;
+    drop(good);
+    side.down().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_banned_peer_stays_away_and_one_the_user_named_is_dialled_again() {
+    let (t, hash) = known(5, 0..5);
+    let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = server.local_addr().unwrap();
+    let mut side = Side::start(config(hash, vec![addr]), Some(t));
+    let shake = async |id: u8| {
+        let (mut s, _) = timeout(LIMIT, server.accept()).await.expect("not dialled").unwrap();
+        s.read_exact(&mut [0; handshake::LEN]).await.unwrap();
+        s.write_all(&Handshake { fast: false, extended: false, ..Handshake::ours(InfoHash(hash), [id; 20]) }.encode())
+            .await
+            .unwrap();
+        s
+    };
+    drop(shake(1).await);
+    side.down().await;
+    let mut again = shake(2).await;
+    // Neither fast nor extended: what we have comes as a bitfield, and nothing else.
+    let mut first = [0; 6];
+    again.read_exact(&mut first).await.unwrap();
+    assert_eq!(first, [0, 0, 0, 2, 5, 0b1111_1000]);
+    let (link, _) = side
+        .until("second link", |e| match e {
+            SwarmEvent::Up { link, info } if info.peer_id == [2; 20] => Some((*link, ())),
+            _ => None,
+        })
+        .await;
+    side.swarm.send(link, LinkCommand::Close { ban: true });
+    assert_eq!(side.down().await, "closed by us");
+    assert!(side.swarm.shared.book.lock().is_banned(addr) && side.swarm.shared.book.lock().next_at().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_taken_port_is_replaced_and_said() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (t, hash) = known(5, []);
+    let listen = Some(taken.local_addr().unwrap());
+    let side = Side::start(SwarmConfig { listen, ..config(hash, vec![]) }, Some(t));
+    assert_ne!(side.addr(), taken.local_addr().unwrap());
+    let said = side.swarm.status().sources.join("\n");
+    assert!(said.contains(&format!("{} is taken", taken.local_addr().unwrap().port())), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn peers_are_found_through_http_trackers_and_through_peers() {
+    let (t, hash) = known(5, [0]);
+    let mut seed = Side::start(config(hash, vec![]), Some(t.clone()));
+    let tracker = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/announce?auth=1", tracker.local_addr().unwrap());
+    let port = seed.addr().port().to_be_bytes();
+    let (asked, mut announces) = mpsc::channel(10);
+    tokio::spawn(async move {
+        while let Ok((mut s, _)) = tracker.accept().await {
+            let mut request = vec![0; 4096];
+            let n = s.read(&mut request).await.unwrap_or(0);
+            let _ = asked.send(String::from_utf8_lossy(&request[..n]).into_owned()).await;
+            let body = [&b"d8:intervali0e5:peers6:\x7f\x00\x00\x01"[..], &port, b"e"].concat();
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+            let _ = s.write_all(&[head.as_bytes(), &body].concat()).await;
+        }
+    });
+    let trackers = vec![vec![url, "udp://127.0.0.1:9/".into(), "wss://x.example".into(), "rubbish".into()]];
+    let mut side = Side::start(SwarmConfig { trackers, ..config(hash, vec![]) }, Some(t));
+    let (_, info) = side.up().await;
+    assert_eq!((info.source, info.addr), (LinkSource::Tracker, seed.addr()));
+    seed.up().await;
+    let first = announces.recv().await.unwrap();
+    assert!(first.contains("auth=1&info_hash=") && first.contains("event=started"), "{first}");
+    assert!(first.contains(&format!("port={}&", side.addr().port())) && first.contains("left=131072&"), "{first}");
+    assert!(side.swarm.status().sources.iter().any(|s| s.ends_with("1 peers")));
+    side.swarm.shutdown().await;
+    let last = announces.recv().await.unwrap();
+    assert!(last.contains("event=stopped"), "an interval of 0 is not obeyed: {last}");
+}

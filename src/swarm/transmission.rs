@@ -1,0 +1,123 @@
+//! Against a real Transmission, started here on loopback; skipped, loudly, where it is not installed.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use bytes::Bytes;
+use librqbit_sha1_wrapper::{ISha1, Sha1};
+
+use super::tests::{Side, config};
+use super::*;
+use crate::units::{Layout, PieceSet};
+
+const PIECE_LEN: u32 = 32 * 1024;
+
+/// A daemon that seeds one file; ended with this value, by its process id.
+struct Daemon {
+    child: Child,
+    addr: SocketAddr,
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Makes the file and its torrent and starts the daemon on them. Gives the torrent's info dictionary.
+fn seed(dir: &Path, data: &[u8]) -> Option<(Daemon, Bytes)> {
+    let (file, torrent, cfg) = (dir.join("film.bin"), dir.join("film.torrent"), dir.join("config"));
+    std::fs::write(&file, data).unwrap();
+    std::fs::create_dir_all(cfg.join("torrents")).unwrap();
+    let made = Command::new("transmission-create").args(["-s", "32", "-o"]).args([&torrent, &file]).output().ok()?;
+    assert!(made.status.success(), "{made:?}");
+    let bytes = std::fs::read(&torrent).unwrap();
+    let at = bytes.windows(6).position(|w| w == b"4:info").unwrap() + 6;
+    // The info dictionary is a value of its own; what follows it tells its length.
+    let (_, rest) = super::benc::Value::read(&bytes[at..]).unwrap();
+    let info = Bytes::copy_from_slice(&bytes[at..bytes.len() - rest.len()]);
+    std::fs::copy(&torrent, cfg.join("torrents/film.torrent")).unwrap();
+    let (peers, rpc) = (free_port(), free_port());
+    let settings = serde_json::json!({
+        "bind-address-ipv4": "127.0.0.1", "bind-address-ipv6": "::1", "peer-port": peers, "rpc-port": rpc,
+        "rpc-bind-address": "127.0.0.1", "dht-enabled": false, "lpd-enabled": false, "pex-enabled": false,
+        "utp-enabled": false, "port-forwarding-enabled": false, "download-dir": dir, "start-added-torrents": true,
+        "encryption": 0,
+    });
+    std::fs::write(cfg.join("settings.json"), settings.to_string()).unwrap();
+    let mut command = Command::new("transmission-daemon");
+    command.args(["--foreground", "--no-auth", "--config-dir"]).arg(&cfg).args(["--download-dir"]).arg(dir);
+    let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().ok()?;
+    Some((Daemon { child, addr: SocketAddr::from(([127, 0, 0, 1], peers)) }, info))
+}
+
+/// Metadata, bitfield, unchoke (up to ten seconds on its side) and a block, from a magnet link's knowledge alone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn transmission_gives_metadata_bitfield_and_blocks() {
+    let dir = tempfile::tempdir().unwrap();
+    let data: Vec<u8> = (0..300_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let Some((daemon, info)) = seed(dir.path(), &data) else {
+        eprintln!("transmission-daemon is not installed: nothing was tested");
+        return;
+    };
+    let mut sha = Sha1::new();
+    sha.update(&info);
+    let mut side = Side::start(config(sha.finish(), vec![daemon.addr]), None);
+    let metadata = side
+        .until("metadata", |e| match e {
+            SwarmEvent::Metadata(b) => Some(b.clone()),
+            _ => None,
+        })
+        .await;
+    assert_eq!(metadata, info);
+    let layout = Layout::new(data.len() as u64, PIECE_LEN).unwrap();
+    let have = PieceSet::new(layout.piece_count());
+    side.swarm.set_torrent(KnownTorrent { layout, info_bytes: metadata, private: false, have });
+    // It may still be checking its file when we arrive, and then tell of each piece on its own.
+    let mut all = PieceSet::new(layout.piece_count());
+    while !all.is_full() {
+        let got = side
+            .until("bitfield or have", |e| match e {
+                SwarmEvent::Bitfield { pieces, .. } => Some(pieces.iter().collect()),
+                SwarmEvent::Have { piece, .. } => Some(vec![*piece]),
+                _ => None,
+            })
+            .await;
+        got.into_iter().for_each(|p| {
+            all.insert(p);
+        });
+    }
+    let client = |e: &SwarmEvent| match e {
+        SwarmEvent::Client { client, .. } => Some(client.clone()),
+        _ => None,
+    };
+    assert!(side.log.iter().find_map(client).unwrap().starts_with("Transmission"));
+    let link = side.log.iter().rev().find_map(|e| match e {
+        SwarmEvent::Bitfield { link, .. } => Some(*link),
+        _ => None,
+    });
+    let link = link.unwrap();
+    side.swarm.send(link, LinkCommand::Interested(true));
+    side.until("unchoke", |e| matches!(e, SwarmEvent::Unchoked { .. }).then_some(())).await;
+    let last = PieceIndex(layout.piece_count() - 1);
+    let range = layout.piece_range(last);
+    for (piece, begin, len) in [(PieceIndex(1), 16384, 16384), (last, 0, range.len() as u32)] {
+        side.swarm.send(link, LinkCommand::Request { piece, begin, len });
+        let got = side
+            .until("block", |e| match e {
+                SwarmEvent::Block { data, .. } => Some(data.clone()),
+                _ => None,
+            })
+            .await;
+        let at = layout.piece_range(piece).start as usize + begin as usize;
+        assert_eq!(got, data[at..at + len as usize]);
+    }
+    drop(daemon);
+    side.down().await;
+}

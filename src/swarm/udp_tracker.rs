@@ -1,0 +1,189 @@
+//! Announces over UDP (BEP 15), to the tracker's IPv4 and IPv6 address at once.
+//!
+//! Invariant: only datagrams of the tracker's own address with our transaction's number are believed.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use bytes::{Buf, BufMut};
+use tokio::net::UdpSocket;
+use tokio::time::{Instant, timeout, timeout_at};
+use url::{Host, Url};
+
+use super::client;
+use super::pex::compact;
+use super::tracker::{Announce, Answer, Occasion, TrackerError};
+
+const PROTOCOL: u64 = 0x0417_2710_1980;
+const CONNECT: u32 = 0;
+const ANNOUNCE: u32 = 1;
+const ERROR: u32 = 3;
+
+/// Wait for an answer before the datagram is sent again. BEP 15 says 15 s, 30 s …: at the start of a play that is the
+/// price of one lost datagram, and trackers answer within a round trip or not at all.
+const TRIES: [Duration; 4] =
+    [Duration::from_millis(1000), Duration::from_secs(2), Duration::from_secs(4), Duration::from_secs(8)];
+
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The longest datagram that is read.
+const MAX_DATAGRAM: usize = 8 * 1024;
+
+/// Announces; gives the bytes both ways too. Fails when no address of the tracker answers.
+pub async fn announce(url: &Url, a: &Announce) -> Result<(Answer, u64), TrackerError> {
+    let (v4, v6) = resolve(url).await?;
+    let one = |addr: Option<SocketAddr>| async move {
+        match addr {
+            Some(addr) => announce_to(addr, a).await,
+            None => Err(TrackerError::Unreachable),
+        }
+    };
+    match tokio::join!(one(v4), one(v6)) {
+        (Ok((mut x, n)), Ok((y, m))) => {
+            x.peers.extend(y.peers);
+            Ok((x, n + m))
+        }
+        (Ok(x), Err(_)) | (Err(_), Ok(x)) => Ok(x),
+        (Err(e), Err(f)) => Err(if v4.is_some() { e } else { f }),
+    }
+}
+
+/// The first address of each family.
+async fn resolve(url: &Url) -> Result<(Option<SocketAddr>, Option<SocketAddr>), TrackerError> {
+    let port = url.port().unwrap_or(80);
+    let addrs: Vec<SocketAddr> = match url.host() {
+        Some(Host::Ipv4(ip)) => vec![(ip, port).into()],
+        Some(Host::Ipv6(ip)) => vec![(ip, port).into()],
+        // For a scheme it does not know, `url` keeps an IPv4 address as a name; looking that up works too.
+        Some(Host::Domain(name)) => {
+            let found = timeout(RESOLVE_TIMEOUT, tokio::net::lookup_host((name, port))).await;
+            found.map_err(|_| TrackerError::Silent)?.map_err(|_| TrackerError::Unreachable)?.collect()
+        }
+        None => return Err(TrackerError::Unreachable),
+    };
+    Ok((addrs.iter().find(|a| a.is_ipv4()).copied(), addrs.iter().find(|a| a.is_ipv6()).copied()))
+}
+
+async fn announce_to(tracker: SocketAddr, a: &Announce) -> Result<(Answer, u64), TrackerError> {
+    let any: IpAddr = if tracker.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((any, 0)).await.map_err(|_| TrackerError::Unreachable)?;
+    socket.connect(tracker).await.map_err(|_| TrackerError::Unreachable)?;
+    let mut hello = Vec::new();
+    hello.put_u64(PROTOCOL);
+    hello.put_u32(CONNECT);
+    let (body, mut bytes) = exchange(&socket, &hello, CONNECT).await?;
+    let connection = (&body[..]).try_get_u64().map_err(|_| TrackerError::Nonsense)?;
+    let (body, more) = exchange(&socket, &request(connection, a), ANNOUNCE).await?;
+    bytes += more;
+    Ok((parse(&body, tracker.is_ipv6())?, bytes))
+}
+
+/// The announce up to its action; the transaction's number goes in between.
+fn request(connection: u64, a: &Announce) -> Vec<u8> {
+    let mut out = Vec::with_capacity(98);
+    out.put_u64(connection);
+    out.put_u32(ANNOUNCE);
+    out.put_slice(&a.info_hash);
+    out.put_slice(&a.peer_id);
+    out.put_u64(a.downloaded);
+    out.put_u64(a.left);
+    out.put_u64(a.uploaded);
+    out.put_u32(match a.occasion {
+        Occasion::Regular => 0,
+        Occasion::Completed => 1,
+        Occasion::Started => 2,
+        Occasion::Stopped => 3,
+    });
+    out.put_u32(0);
+    out.put_u32(a.key);
+    out.put_i32(-1);
+    out.put_u16(a.port);
+    out
+}
+
+/// Sends `message` (which lacks its transaction number, due at byte 12) until it is answered; gives what follows the
+/// answer's number, and the bytes both ways.
+async fn exchange(socket: &UdpSocket, message: &[u8], action: u32) -> Result<(Vec<u8>, u64), TrackerError> {
+    let transaction: u32 = rand::random();
+    let (head, tail) = message.split_at_checked(12).ok_or(TrackerError::Nonsense)?;
+    let message = [head, &transaction.to_be_bytes(), tail].concat();
+    let mut buf = vec![0; MAX_DATAGRAM];
+    let mut bytes = 0;
+    for wait in TRIES {
+        socket.send(&message).await.map_err(|_| TrackerError::Unreachable)?;
+        bytes += message.len() as u64;
+        let deadline = Instant::now() + wait;
+        while let Ok(got) = timeout_at(deadline, socket.recv(&mut buf)).await {
+            let n = got.map_err(|_| TrackerError::Unreachable)?;
+            bytes += n as u64;
+            let mut answer = buf.get(..n).unwrap_or_default();
+            let (Ok(kind), Ok(number)) = (answer.try_get_u32(), answer.try_get_u32()) else { continue };
+            if number != transaction {
+                continue;
+            }
+            if kind == ERROR {
+                return Err(TrackerError::Refused(format!("refused: {}", client::clean(answer).unwrap_or_default())));
+            }
+            return if kind == action { Ok((answer.to_vec(), bytes)) } else { Err(TrackerError::Nonsense) };
+        }
+    }
+    Err(TrackerError::Silent)
+}
+
+fn parse(mut body: &[u8], v6: bool) -> Result<Answer, TrackerError> {
+    let interval = body.try_get_u32().map_err(|_| TrackerError::Nonsense)?;
+    let peers = body.get(8..).ok_or(TrackerError::Nonsense)?;
+    Ok(Answer { peers: compact(peers, v6).collect(), interval: Duration::from_secs(interval.into()) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn about() -> Announce {
+        Announce {
+            info_hash: [1; 20],
+            peer_id: [2; 20],
+            port: 6881,
+            uploaded: 0,
+            downloaded: 0,
+            left: 9,
+            occasion: Occasion::Started,
+            key: 3,
+        }
+    }
+
+    /// A tracker that loses the first datagram, sends a stranger's answer, then the right one.
+    async fn tracker(socket: UdpSocket) {
+        let mut buf = [0; 200];
+        let _lost = socket.recv_from(&mut buf).await.unwrap();
+        let (n, from) = socket.recv_from(&mut buf).await.unwrap();
+        assert_eq!((n, u64::from_be_bytes(buf[..8].try_into().unwrap())), (16, PROTOCOL));
+        let answer = |kind: u32, number: &[u8], body: &[u8]| [&kind.to_be_bytes()[..], number, body].concat();
+        socket.send_to(&answer(CONNECT, b"nope", &[9; 8]), from).await.unwrap();
+        socket.send_to(&answer(CONNECT, &buf[12..16], &[7; 8]), from).await.unwrap();
+        let (n, from) = socket.recv_from(&mut buf).await.unwrap();
+        assert_eq!((n, &buf[..8], &buf[16..36]), (98, &[7u8; 8][..], &[1u8; 20][..]));
+        let mut body = Vec::new();
+        [900u32, 1, 1].iter().for_each(|x| body.put_u32(*x));
+        body.extend_from_slice(&[10, 0, 0, 1, 0x1a, 0xe1, 99]);
+        socket.send_to(&answer(ANNOUNCE, &buf[12..16], &body), from).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_lost_datagram_and_a_strangers_do_no_harm() {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let url = Url::parse(&format!("udp://{}/announce", socket.local_addr().unwrap())).unwrap();
+        let serving = tokio::spawn(tracker(socket));
+        let (answer, bytes) = announce(&url, &about()).await.unwrap();
+        assert_eq!(answer.peers, ["10.0.0.1:6881".parse().unwrap()]);
+        assert_eq!((answer.interval, bytes > 100), (Duration::from_secs(900), true));
+        serving.await.unwrap();
+    }
+
+    #[test]
+    fn short_answers_are_nonsense() {
+        assert!(parse(&[0; 11], false).is_err());
+        assert!(parse(&[0; 12], false).is_ok_and(|a| a.peers.is_empty()));
+    }
+}

@@ -1,0 +1,182 @@
+//! The stream panel: is it well, how far ahead, from whom, which pieces, which peers.
+//!
+//! Beside the film in a wide window, a sheet below it in a narrow one; the same blocks in either.
+
+use eframe::egui::{self, Align, Color32, CornerRadius, Frame, Layout, Margin, Rect, Sense, Ui, UiBuilder, Vec2, vec2};
+
+use super::panel_graphs as graphs;
+use super::peers::Peers;
+use super::piece_map::PieceMap;
+use super::theme::{self, MARGIN, STEP, Tokens};
+use super::{fmt, widgets};
+use crate::app::snapshot::{MediaTime, Origin, PieceIndex, PlayState, Playing, StreamView};
+
+/// Width beside the film.
+pub const WIDTH: f32 = 380.0;
+/// A window narrower than this gets the sheet.
+pub const NARROW: f32 = 900.0;
+
+/// What the panel remembers.
+#[derive(Default)]
+pub struct Panel {
+    map: PieceMap,
+    peers: Peers,
+}
+
+impl Panel {
+    /// Draws the panel into `rect`; `at` is where the bar's knob is.
+    pub fn show(&mut self, ui: &mut Ui, rect: Rect, p: &Playing, stream: &StreamView, at: MediaTime) {
+        let t = theme::of(ui);
+        let sheet = rect.width() > WIDTH + 1.0;
+        let mut ui = ui.new_child(UiBuilder::new().id_salt("panel").max_rect(rect));
+        ui.set_clip_rect(rect.intersect(ui.clip_rect()));
+        ui.painter().rect_filled(rect, CornerRadius::ZERO, t.surface);
+        let edge = if sheet { [rect.left_top(), rect.right_top()] } else { [rect.left_top(), rect.left_bottom()] };
+        ui.painter().line_segment(edge, egui::Stroke::new(1.0, t.line));
+        // What lies under the panel must not be pressed through it.
+        ui.interact(rect, ui.scope_id().with("ground"), Sense::CLICK);
+        let playhead = p.strip.as_ref().map(|map| PieceIndex(map.pieces(at, at).start));
+        egui::ScrollArea::vertical().auto_shrink(false).show(&mut ui, |ui| {
+            Frame::new().inner_margin(Margin::same(MARGIN as i8)).show(ui, |ui| {
+                ui.spacing_mut().item_spacing = vec2(STEP, STEP);
+                head(ui, p, stream, t);
+                if sheet {
+                    ui.columns(2, |columns| {
+                        if let [left, right] = columns {
+                            flow(left, stream, t, 72.0);
+                            self.pieces(right, stream, playhead, t);
+                        }
+                    });
+                } else {
+                    flow(ui, stream, t, 92.0);
+                    ui.add_space(STEP);
+                    self.pieces(ui, stream, playhead, t);
+                }
+                ui.add_space(STEP);
+                let connected = fmt::count(stream.peers.len() as u64);
+                let known = stream.peers_known.max(stream.peers.len()) as u64;
+                widgets::row(ui, "Peers", &format!("{connected} of {} known", fmt::count(known)), t);
+                if stream.peers.is_empty() {
+                    lines(ui, "No peer is connected", &stream.sources, t);
+                } else {
+                    self.peers.show(ui, stream, t);
+                }
+                if !stream.servers.is_empty() {
+                    ui.add_space(STEP);
+                    let using = fmt::count(stream.engine.origins.into());
+                    widgets::row(ui, "Servers", &format!("{using} in use"), t);
+                    lines(ui, "", &stream.servers, t);
+                }
+                if !stream.peers.is_empty() && !stream.sources.is_empty() {
+                    ui.add_space(STEP);
+                    widgets::row(ui, "Peers come from", "", t);
+                    lines(ui, "", &stream.sources, t);
+                }
+            });
+        });
+    }
+
+    fn pieces(&mut self, ui: &mut Ui, stream: &StreamView, playhead: Option<PieceIndex>, t: &Tokens) {
+        let engine = &stream.engine;
+        let (here, all) = (fmt::count(engine.pieces_here.into()), fmt::count(engine.pieces.len() as u64));
+        widgets::row(ui, "Pieces", &format!("{here} of {all} here"), t);
+        self.map.show(ui, engine, playhead, stream.piece_len, t);
+        ui.horizontal_wrapped(|ui| {
+            ui.spacing_mut().item_spacing = vec2(9.0, 4.0);
+            widgets::legend(ui, t.from_peers, "peers", t);
+            widgets::legend(ui, t.from_server, "server", t);
+            widgets::legend(ui, t.on_its_way, "on its way", t);
+            widgets::legend(ui, t.available(4), "available", t);
+            widgets::legend(ui, t.nobody, "nobody", t);
+            if engine.pieces.iter().any(|c| c.origin == Origin::Disk) {
+                widgets::legend(ui, t.from_disk, "earlier", t);
+            }
+        });
+    }
+}
+
+fn head(ui: &mut Ui, p: &Playing, stream: &StreamView, t: &Tokens) {
+    let (word, color) = health(p, stream, t);
+    ui.horizontal(|ui| {
+        ui.set_height(20.0);
+        ui.label(theme::heavy("Stream", theme::BODY, t.text));
+        ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
+            ui.label(theme::heavy(word, theme::SMALL, color));
+            let (dot, _) = ui.allocate_exact_size(Vec2::splat(8.0), Sense::hover());
+            ui.painter().circle_filled(dot.center(), 4.0, color);
+        });
+    });
+}
+
+/// How the stream is, in a word.
+fn health(p: &Playing, stream: &StreamView, t: &Tokens) -> (&'static str, Color32) {
+    let e = &stream.engine;
+    let sources = !stream.peers.is_empty() || e.origins > 0;
+    let file = e.pieces.get(e.file_pieces.start as usize..e.file_pieces.end as usize).unwrap_or_default();
+    let complete = !file.is_empty() && file.iter().all(|c| c.state == crate::app::snapshot::PieceState::Here);
+    let stuck = e.waiting.is_some_and(|w| w.peers_with_it == 0 && !w.from_server) && e.origins == 0;
+    match p.state {
+        _ if complete => ("complete", t.healthy),
+        PlayState::Waiting if stuck => ("nobody has it", t.short),
+        _ if !sources => ("no source", t.short),
+        PlayState::Waiting => ("waiting", t.short),
+        _ if e.ahead_s < e.urgent_s => ("short", t.short),
+        _ if e.ahead_s < e.window_s => ("fair", t.text_soft),
+        _ => ("healthy", t.healthy),
+    }
+}
+
+/// Buffer and what is received.
+fn flow(ui: &mut Ui, stream: &StreamView, t: &Tokens, height: f32) {
+    let e = &stream.engine;
+    widgets::row(ui, "Buffer", &format!("{} ahead", fmt::span(e.ahead_s)), t);
+    graphs::buffer(ui, &stream.history, e, height, t);
+    widgets::row(ui, "Received", &fmt::rate(e.swarm_rate + e.server_rate), t);
+    graphs::received(ui, &stream.history, e, height * 0.7, t);
+    let (swarm, server) = (e.totals.swarm, e.totals.server);
+    let share = |n: u64| fmt::percent(n as f64 / (swarm + server).max(1) as f64);
+    ui.horizontal(|ui| {
+        ui.set_height(theme::BODY);
+        ui.spacing_mut().item_spacing.x = 9.0;
+        widgets::legend(ui, t.from_peers, &format!("peers {} ({})", share(swarm), fmt::bytes(swarm)), t);
+        ui.add_space(STEP);
+        widgets::legend(ui, t.from_server, &format!("server {} ({})", share(server), fmt::bytes(server)), t);
+    });
+    let bid = match e.bids.back() {
+        Some(b) => format!(
+            "Last bid {}, granted {}, used {}",
+            fmt::bits(b.max_bits),
+            fmt::bits_like(b.grant_bits, b.max_bits),
+            fmt::bits_like(b.used_bits, b.max_bits)
+        ),
+        None if e.origins == 0 => "No server to bid to".to_owned(),
+        None => "No bid needed so far".to_owned(),
+    };
+    ui.horizontal(|ui| {
+        ui.set_height(theme::BODY);
+        ui.label(theme::words(bid, theme::SMALL, t.text_soft));
+    });
+    let held = match e.peer_budget {
+        Some(budget) => format!("Peers held to {}", fmt::rate(budget as f64)),
+        None => "Peers unthrottled".to_owned(),
+    };
+    let sent = format!("sent {} · {}", fmt::bytes(e.totals.uploaded), fmt::rate(e.upload_rate));
+    ui.horizontal(|ui| {
+        ui.set_height(theme::BODY);
+        ui.label(theme::words(held, theme::SMALL, t.text_dim));
+        ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
+            ui.label(theme::words(sent, theme::SMALL, t.text_dim));
+        });
+    });
+}
+
+fn lines(ui: &mut Ui, first: &str, rest: &[String], t: &Tokens) {
+    ui.spacing_mut().item_spacing.y = 4.0;
+    if !first.is_empty() {
+        ui.label(theme::words(first, theme::SMALL, t.text_soft));
+    }
+    for line in rest.iter().take(12) {
+        ui.add(egui::Label::new(theme::words(line, theme::SMALL, t.text_dim)).truncate());
+    }
+    ui.spacing_mut().item_spacing.y = STEP;
+}
