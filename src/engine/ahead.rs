@@ -7,7 +7,14 @@ use crate::units::{BlockRef, Instant, LinkId, PieceIndex};
 
 impl Engine {
     /// Fills the link's queue up to `room` more requests with blocks beyond the window.
-    pub(super) fn ask_ahead(&mut self, now: Instant, link: LinkId, room: usize, typical: f64, actions: &mut Vec<Action>) {
+    pub(super) fn ask_ahead(
+        &mut self,
+        now: Instant,
+        link: LinkId,
+        room: usize,
+        typical: f64,
+        actions: &mut Vec<Action>,
+    ) {
         let mut picks: Vec<BlockRef> = Vec::with_capacity(room);
         let Some(l) = self.links.get(&link) else { return };
         let layout = *self.board.layout();
@@ -65,7 +72,9 @@ impl Engine {
             .layout()
             .pieces_in(file)
             .map(PieceIndex)
-            .filter(|p| !self.board.is_here(*p) && self.board.get(*p).is_none() && self.zone_of(now, *p) != Zone::Behind)
+            .filter(|p| {
+                !self.board.is_here(*p) && self.board.get(*p).is_none() && self.zone_of(now, *p) != Zone::Behind
+            })
             .collect();
         self.availability.index(pieces.into_iter(), &mut self.rng);
     }

@@ -17,32 +17,73 @@ pub enum Event {
         rtt: Option<Duration>,
     },
     /// The peer is gone; whatever was asked of it will not come.
-    LinkDown { link: LinkId },
+    LinkDown {
+        link: LinkId,
+    },
     /// All the peer has, replacing what was known.
-    Bitfield { link: LinkId, pieces: PieceSet },
+    Bitfield {
+        link: LinkId,
+        pieces: PieceSet,
+    },
     /// The peer got one more piece.
-    Have { link: LinkId, piece: PieceIndex },
+    Have {
+        link: LinkId,
+        piece: PieceIndex,
+    },
     /// The peer will not answer requests; without the fast extension all outstanding ones are dropped.
-    Choked { link: LinkId },
-    Unchoked { link: LinkId },
+    Choked {
+        link: LinkId,
+    },
+    Unchoked {
+        link: LinkId,
+    },
     /// The peer wants, or no longer wants, something we have.
-    Interested { link: LinkId, interested: bool },
+    Interested {
+        link: LinkId,
+        interested: bool,
+    },
     /// A block we asked for, or did not, was received and is in the store.
-    BlockArrived { link: LinkId, block: BlockRef },
+    BlockArrived {
+        link: LinkId,
+        block: BlockRef,
+    },
     /// A block was received that is here, or being written, already: its bytes were thrown away.
-    BlockDuplicate { link: LinkId, block: BlockRef },
+    BlockDuplicate {
+        link: LinkId,
+        block: BlockRef,
+    },
     /// The peer refused a request (BEP 6).
-    BlockRejected { link: LinkId, block: BlockRef },
+    BlockRejected {
+        link: LinkId,
+        block: BlockRef,
+    },
     /// The peer asks for bytes of ours.
-    BlockRequested { link: LinkId, piece: PieceIndex, begin: u32, len: u32 },
+    BlockRequested {
+        link: LinkId,
+        piece: PieceIndex,
+        begin: u32,
+        len: u32,
+    },
     /// The peer withdraws a request.
-    BlockUnrequested { link: LinkId, piece: PieceIndex, begin: u32, len: u32 },
+    BlockUnrequested {
+        link: LinkId,
+        piece: PieceIndex,
+        begin: u32,
+        len: u32,
+    },
     /// A block was handed to the peer's socket.
-    BlockSent { link: LinkId, len: u32 },
+    BlockSent {
+        link: LinkId,
+        len: u32,
+    },
     /// The store says that the piece's hash checks.
-    PieceVerified { piece: PieceIndex },
+    PieceVerified {
+        piece: PieceIndex,
+    },
     /// The store says that the hash of the piece does not check; its bytes are void.
-    PieceCorrupt { piece: PieceIndex },
+    PieceCorrupt {
+        piece: PieceIndex,
+    },
     /// A server answered its probe and serves ranges.
     OriginUp {
         origin: OriginId,
@@ -51,25 +92,47 @@ pub enum Event {
         rtt: Option<Duration>,
     },
     /// The server is given up: it lied, broke or went away.
-    OriginDown { origin: OriginId },
+    OriginDown {
+        origin: OriginId,
+    },
     /// All bytes of the fetch before `upto` are in the store.
-    ServerBytes { fetch: FetchId, upto: u64 },
+    ServerBytes {
+        fetch: FetchId,
+        upto: u64,
+    },
     /// The fetch delivered its whole range.
-    ServerDone { fetch: FetchId },
+    ServerDone {
+        fetch: FetchId,
+    },
     /// The fetch ended early; what it delivered stays.
-    ServerFailed { fetch: FetchId },
+    ServerFailed {
+        fetch: FetchId,
+    },
     /// The server's answer to a bid.
-    Granted { origin: OriginId, bits: u64, expires: Instant },
+    Granted {
+        origin: OriginId,
+        bits: u64,
+        expires: Instant,
+    },
     /// The user chose what to play: the bytes of one file.
-    FileChosen { range: ByteRange },
+    FileChosen {
+        range: ByteRange,
+    },
     /// Where the demuxer reads. Never a deadline by itself.
-    ReaderAt { offset: u64 },
+    ReaderAt {
+        offset: u64,
+    },
     /// The demuxer waits for these bytes.
-    ReaderBlocked { range: ByteRange },
+    ReaderBlocked {
+        range: ByteRange,
+    },
     /// The demuxer got what it waited for, or gave up.
     ReaderResumed,
     /// Where the clock is and what the player does.
-    Playhead { at: MediaTime, phase: Phase },
+    Playhead {
+        at: MediaTime,
+        phase: Phase,
+    },
     /// Which bytes are needed when, by the demuxer's own index.
     Timeline(Arc<Timeline>),
     /// Nothing but the passing of time.

@@ -42,7 +42,8 @@ impl Availability {
         }
         all.sort_by_key(|p| self.count[p.get()]);
         let most = all.last().map_or(0, |p| self.count[p.get()]) as usize;
-        self.start = (0..=most + 1).map(|a| all.partition_point(|p| (self.count[p.get()] as usize) < a) as u32).collect();
+        self.start =
+            (0..=most + 1).map(|a| all.partition_point(|p| (self.count[p.get()] as usize) < a) as u32).collect();
         for (i, p) in all.iter().enumerate() {
             self.slot[p.get()] = i as u32;
         }
@@ -154,7 +155,11 @@ impl Availability {
             }
         }
         let indexed = self.slot.iter().filter(|s| **s != ABSENT).count();
-        if indexed == self.order.len() { Ok(()) } else { Err(format!("{indexed} slots, {} in order", self.order.len())) }
+        if indexed == self.order.len() {
+            Ok(())
+        } else {
+            Err(format!("{indexed} slots, {} in order", self.order.len()))
+        }
     }
 }
 

@@ -165,7 +165,8 @@ impl Engine {
             Event::ServerFailed { fetch } => self.fetch_failed(now, fetch),
             Event::Granted { origin, bits, expires } => self.granted(origin, bits, expires),
             Event::FileChosen { range } => {
-                self.position = Position { file: Some(range), reader_at: range.start, told: now, ..Position::default() };
+                self.position =
+                    Position { file: Some(range), reader_at: range.start, told: now, ..Position::default() };
                 self.reindex(now);
                 self.recount(actions);
             }
@@ -296,7 +297,8 @@ impl Engine {
     }
 
     fn drop_asks(&mut self, link: LinkId, tried: bool) {
-        let asks = self.links.get(&link).map(|l| l.asks.iter().map(|a| a.block).collect::<Vec<_>>()).unwrap_or_default();
+        let asks =
+            self.links.get(&link).map(|l| l.asks.iter().map(|a| a.block).collect::<Vec<_>>()).unwrap_or_default();
         for block in asks {
             self.withdraw(link, block, tried);
         }

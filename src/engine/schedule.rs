@@ -74,7 +74,8 @@ impl Engine {
             let best = self.best_link(&links, d.block);
             let finish = best.map_or(f64::INFINITY, |i| links[i].eta + links[i].block_s);
             let dev = best.map_or(0.0, |i| links[i].dev);
-            if finish + self.config.miss_deviations * dev > d.in_s - self.servers.time_for(now, plan.miss.len(), &self.config)
+            if finish + self.config.miss_deviations * dev
+                > d.in_s - self.servers.time_for(now, plan.miss.len(), &self.config)
                 && self.server_first(now, finish, &plan)
             {
                 plan.miss.push(*d);
@@ -138,7 +139,8 @@ impl Engine {
     /// The link that would finish the block first.
     fn best_link(&self, links: &[Candidate], block: BlockRef) -> Option<usize> {
         let able = |c: &Candidate| {
-            self.links.get(&c.link).is_some_and(|l| l.has.contains(block.piece)) && self.board.admits(block.piece, c.link)
+            self.links.get(&c.link).is_some_and(|l| l.has.contains(block.piece))
+                && self.board.admits(block.piece, c.link)
         };
         links
             .iter()
@@ -157,7 +159,9 @@ impl Engine {
             let over = now.since(ask.expected).as_secs_f64();
             Some(if over > 0.0 { over } else { ask.expected.since(now).as_secs_f64() })
         });
-        let by_server = cell.fetch.and_then(|f| self.servers.expected(now, f, self.board.layout().block_range(block).end, &self.config));
+        let by_server = cell
+            .fetch
+            .and_then(|f| self.servers.expected(now, f, self.board.layout().block_range(block).end, &self.config));
         by_links.chain(by_server).min_by(f64::total_cmp)
     }
 
@@ -166,7 +170,12 @@ impl Engine {
     }
 
     fn margin_of(&self, now: Instant, block: BlockRef) -> f64 {
-        let dev = self.board.cell(block).and_then(|c| c.asked.first()).and_then(|l| self.links.get(l)).map_or(0.0, |l| l.lateness.dev());
+        let dev = self
+            .board
+            .cell(block)
+            .and_then(|c| c.asked.first())
+            .and_then(|l| self.links.get(l))
+            .map_or(0.0, |l| l.lateness.dev());
         self.config.miss_deviations * dev + self.servers.time_for(now, 1, &self.config)
     }
 

@@ -120,7 +120,8 @@ impl Engine {
         self.bid(now, miss, actions);
         let wanted: BTreeSet<BlockRef> = miss.iter().map(|d| d.block).collect();
         for d in miss {
-            if self.board.cell(d.block).is_some_and(|c| c.fetch.is_some_and(|f| self.servers.fetches.contains_key(&f))) {
+            if self.board.cell(d.block).is_some_and(|c| c.fetch.is_some_and(|f| self.servers.fetches.contains_key(&f)))
+            {
                 continue;
             }
             let Some((origin, most)) = self.origin_with_room(now) else { break };
@@ -149,7 +150,9 @@ impl Engine {
         self.servers
             .origins
             .iter()
-            .filter_map(|(id, o)| room(id, o).map(|bytes| (*id, bytes, self.servers.outstanding(*id) as f64 / o.rate(now).unwrap_or(1e6))))
+            .filter_map(|(id, o)| {
+                room(id, o).map(|bytes| (*id, bytes, self.servers.outstanding(*id) as f64 / o.rate(now).unwrap_or(1e6)))
+            })
             .min_by(|a, b| a.2.total_cmp(&b.2))
             .map(|(id, bytes, _)| (id, bytes))
     }
@@ -256,7 +259,9 @@ impl Engine {
 
     /// The fetch broke: the origin rests for a moment, longer each time.
     pub(super) fn fetch_failed(&mut self, now: Instant, fetch: FetchId) {
-        if let Some(o) = self.servers.fetches.get(&fetch).map(|f| f.origin).and_then(|o| self.servers.origins.get_mut(&o)) {
+        if let Some(o) =
+            self.servers.fetches.get(&fetch).map(|f| f.origin).and_then(|o| self.servers.origins.get_mut(&o))
+        {
             o.failures += 1;
             o.retry_at = Some(now + Duration::from_millis(500 << o.failures.min(6)));
         }

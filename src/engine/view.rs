@@ -25,21 +25,24 @@ impl Engine {
             bids: self.bids.clone(),
             peer_budget: self.priority.budget,
             origins: self.servers.origins.len() as u32,
-            links: self.links.values().map(|l| LinkView {
-                link: l.id,
-                pieces: l.has.count(),
-                choked: l.choked,
-                interested: l.interested,
-                choking: l.choking,
-                peer_interested: l.peer_interested,
-                down: l.down.get(),
-                up: l.up.get(),
-                received: l.received,
-                sent: l.sent,
-                in_flight: l.asks.len() as u32,
-                rtt: l.rtt,
-            })
-            .collect(),
+            links: self
+                .links
+                .values()
+                .map(|l| LinkView {
+                    link: l.id,
+                    pieces: l.has.count(),
+                    choked: l.choked,
+                    interested: l.interested,
+                    choking: l.choking,
+                    peer_interested: l.peer_interested,
+                    down: l.down.get(),
+                    up: l.up.get(),
+                    received: l.received,
+                    sent: l.sent,
+                    in_flight: l.asks.len() as u32,
+                    rtt: l.rtt,
+                })
+                .collect(),
         }
     }
 
@@ -73,7 +76,9 @@ impl Engine {
             None => self.position.playhead_offset(now, &line),
         };
         let gap = self.board.first_missing(ByteRange::new(from, file.end));
-        if self.position.phase == Phase::Opening && self.position.blocked.is_none() && gap == from && self.playout.open || gap >= file.end {
+        if self.position.phase == Phase::Opening && self.position.blocked.is_none() && gap == from && self.playout.open
+            || gap >= file.end
+        {
             return None;
         }
         let piece = self.board.layout().piece_at(gap);

@@ -91,7 +91,14 @@ impl Position {
     }
 
     /// What is due within the window, soonest first, whatever of it is here already left in. At most `most` blocks.
-    pub fn due(&self, now: Instant, layout: &Layout, config: &Config, skip: impl Fn(BlockRef) -> bool, most: usize) -> Vec<Due> {
+    pub fn due(
+        &self,
+        now: Instant,
+        layout: &Layout,
+        config: &Config,
+        skip: impl Fn(BlockRef) -> bool,
+        most: usize,
+    ) -> Vec<Due> {
         let Some(file) = self.file else { return Vec::new() };
         let line = self.line(config);
         let media = self.media_now(now);
@@ -183,6 +190,9 @@ mod tests {
     fn zones_follow_the_clock() {
         let (p, _, c) = film(Phase::Playing, 10.0);
         let zone = |block: u64| p.zone(block * 16_384, Instant::ZERO, &c);
-        assert_eq!([zone(99), zone(101), zone(131), zone(260)], [Zone::Behind, Zone::Urgent, Zone::Window, Zone::Ahead]);
+        assert_eq!(
+            [zone(99), zone(101), zone(131), zone(260)],
+            [Zone::Behind, Zone::Urgent, Zone::Window, Zone::Ahead]
+        );
     }
 }

@@ -1,0 +1,429 @@
+//! The loop that carries out: events from sockets, store and reader into the engine, its actions out to them.
+//!
+//! Invariant: no block is written while another write of it runs, nor once it is here. Otherwise a late answer of a liar
+//! could land behind the hash check.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::future::{BoxFuture, FutureExt};
+use futures::stream::FuturesUnordered;
+use tokio::sync::mpsc::{Receiver, Sender, UnboundedReceiver};
+use tokio::time::Instant as Clock;
+
+use super::origins::Servers;
+use super::status::peers;
+use super::{Order, Shared, StreamStatus};
+use crate::engine::snapshot::Waiting;
+use crate::engine::{Action, Engine, Event};
+use crate::origin::api::OriginEvent;
+use crate::swarm::Swarm;
+use crate::swarm::api::{LinkCommand, LinkInfo, SwarmEvent};
+use crate::torrent::{DiskPool, Metainfo, Store, StoreError};
+use crate::units::{BLOCK_LEN, BlockRef, ByteRange, FetchId, Instant, LinkId, PieceIndex};
+
+/// Writes and hashes under way before sockets are read on: 32 MiB of blocks.
+const JOBS: usize = 2048;
+/// Events taken in before the engine decides once about all of them.
+const BATCH: usize = 256;
+const PUBLISH_EVERY: Duration = Duration::from_millis(250);
+const SAVE_EVERY: Duration = Duration::from_secs(30);
+
+/// What a driver is made of.
+pub(super) struct Parts {
+    pub engine: Engine,
+    pub meta: Arc<Metainfo>,
+    pub store: Arc<Store>,
+    pub pool: Arc<DiskPool>,
+    pub swarm: Option<Swarm>,
+    pub links: BTreeMap<LinkId, LinkInfo>,
+    pub swarm_rx: Receiver<SwarmEvent>,
+    pub origins: Servers,
+    pub refused: Vec<String>,
+    pub origin_rx: Receiver<OriginEvent>,
+    #[allow(dead_code)] // held, never read
+    pub keep: (Sender<SwarmEvent>, Sender<OriginEvent>),
+}
+
+/// A job of the store that ended.
+enum Done {
+    Block(LinkId, BlockRef, Result<(), StoreError>),
+    Server(FetchId, u64, Vec<BlockRef>, Result<(), StoreError>),
+    Verify(PieceIndex, Result<bool, StoreError>),
+    Read(LinkId, PieceIndex, u32, u32, Result<Bytes, StoreError>),
+}
+
+/// One running stream.
+pub(super) struct Driver {
+    p: Parts,
+    shared: Arc<Shared>,
+    start: Clock,
+    jobs: FuturesUnordered<BoxFuture<'static, Done>>,
+    writing: HashSet<BlockRef>,
+    actions: Vec<Action>,
+    published: Clock,
+    waiting: Option<Waiting>,
+    saved: Clock,
+    dirty: bool,
+    failed: bool,
+}
+
+impl Driver {
+    pub fn new(parts: Parts, shared: Arc<Shared>) -> Self {
+        let now = Clock::now();
+        Self {
+            p: parts,
+            shared,
+            start: now,
+            jobs: FuturesUnordered::new(),
+            writing: HashSet::new(),
+            actions: Vec::new(),
+            published: now - PUBLISH_EVERY,
+            waiting: None,
+            saved: now,
+            dirty: false,
+            failed: false,
+        }
+    }
+
+    fn now(&self) -> Instant {
+        Instant(u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    /// Runs until told to stop.
+    pub async fn run(mut self, mut events: UnboundedReceiver<Event>, mut orders: UnboundedReceiver<Order>) {
+        let mut batch: Vec<Event> = Vec::with_capacity(BATCH);
+        for range in self.here_before() {
+            self.shared.shelf.playable(range);
+        }
+        batch.extend(self.p.links.iter().map(|(link, info)| Event::LinkUp { link: *link, rtt: info.rtt }));
+        batch.extend(self.p.origins.ids().into_iter().map(|origin| Event::OriginUp {
+            origin,
+            bidding: false,
+            rtt: None,
+        }));
+        loop {
+            let now = self.now();
+            self.p.engine.handle_all(now, batch.drain(..), &mut self.actions);
+            self.carry_out();
+            self.publish(now);
+            self.save_now_and_then();
+            let wakeup = self.p.engine.next_wakeup().map(|t| self.start + Duration::from_nanos(t.0));
+            let room = self.jobs.len() < JOBS;
+            tokio::select! {
+                biased;
+                order = orders.recv() => {
+                    self.stop().await;
+                    if let Some(Order::Stop(done)) = order { let _ = done.send(()); }
+                    return;
+                }
+                Some(event) = events.recv() => batch.push(event),
+                Some(done) = self.jobs.next(), if !self.jobs.is_empty() => self.done(done, &mut batch),
+                Some(event) = self.p.origin_rx.recv(), if room => self.from_origin(event, &mut batch),
+                Some(event) = self.p.swarm_rx.recv(), if room => self.from_swarm(event, &mut batch),
+                () = sleep_until(wakeup) => batch.push(Event::Tick),
+            }
+            self.drain(&mut events, &mut batch);
+        }
+    }
+
+    /// Takes what else is there without waiting, so that the engine decides about it at once.
+    fn drain(&mut self, events: &mut UnboundedReceiver<Event>, batch: &mut Vec<Event>) {
+        while batch.len() < BATCH && self.jobs.len() < JOBS {
+            let before = batch.len();
+            if let Ok(event) = events.try_recv() {
+                batch.push(event);
+            }
+            if let Some(Some(done)) = self.jobs.next().now_or_never() {
+                self.done(done, batch);
+            }
+            let mut took = false;
+            if let Ok(event) = self.p.origin_rx.try_recv() {
+                self.from_origin(event, batch);
+                took = true;
+            }
+            if let Ok(event) = self.p.swarm_rx.try_recv() {
+                self.from_swarm(event, batch);
+                took = true;
+            }
+            if batch.len() == before && !took {
+                break;
+            }
+        }
+    }
+
+    fn here_before(&self) -> Vec<ByteRange> {
+        self.p.engine.verified().iter().map(|p| self.p.meta.layout.piece_range(p)).collect()
+    }
+
+    fn from_swarm(&mut self, event: SwarmEvent, batch: &mut Vec<Event>) {
+        let block = |piece, begin: u32| BlockRef { piece, block: begin / BLOCK_LEN };
+        batch.push(match event {
+            SwarmEvent::Metadata(_) => return,
+            SwarmEvent::Up { link, info } => {
+                let rtt = info.rtt;
+                self.p.links.insert(link, info);
+                Event::LinkUp { link, rtt }
+            }
+            SwarmEvent::Client { link, client } => {
+                if let Some(l) = self.p.links.get_mut(&link) {
+                    l.client = client;
+                }
+                return;
+            }
+            SwarmEvent::Down { link, .. } => {
+                self.p.links.remove(&link);
+                Event::LinkDown { link }
+            }
+            SwarmEvent::Bitfield { link, pieces } => Event::Bitfield { link, pieces },
+            SwarmEvent::Have { link, piece } => Event::Have { link, piece },
+            SwarmEvent::Choked { link } => Event::Choked { link },
+            SwarmEvent::Unchoked { link } => Event::Unchoked { link },
+            SwarmEvent::Interested { link, interested } => Event::Interested { link, interested },
+            SwarmEvent::Block { link, piece, begin, data } => {
+                let block = block(piece, begin);
+                let range = self.p.meta.layout.block_range(block);
+                // Only whole blocks are ever asked for.
+                if !begin.is_multiple_of(BLOCK_LEN) || range.len() != data.len() as u64 {
+                    return;
+                }
+                if self.p.engine.has_block(block) || !self.writing.insert(block) {
+                    batch.push(Event::BlockDuplicate { link, block });
+                    return;
+                }
+                let pool = self.p.pool.clone();
+                let job = async move { Done::Block(link, block, pool.write(range.start, data).await) };
+                self.jobs.push(job.boxed());
+                return;
+            }
+            SwarmEvent::Rejected { link, piece, begin, .. } => {
+                Event::BlockRejected { link, block: block(piece, begin) }
+            }
+            SwarmEvent::Requested { link, piece, begin, len } => Event::BlockRequested { link, piece, begin, len },
+            SwarmEvent::Unrequested { link, piece, begin, len } => Event::BlockUnrequested { link, piece, begin, len },
+            SwarmEvent::Sent { link, len } => Event::BlockSent { link, len },
+        });
+    }
+
+    fn from_origin(&mut self, event: OriginEvent, batch: &mut Vec<Event>) {
+        match event {
+            OriginEvent::Up { origin, bidding, rtt } => batch.push(Event::OriginUp { origin, bidding, rtt }),
+            OriginEvent::Down { origin, reason } => {
+                self.p.origins.leave(origin, reason);
+                batch.push(Event::OriginDown { origin });
+            }
+            OriginEvent::Bytes { fetch, offset, data } => {
+                if self.p.origins.begin_write(fetch, offset, &data) {
+                    self.write_from_server(fetch, offset, data);
+                }
+            }
+            OriginEvent::Done { fetch } => {
+                if let Some(whole) = self.p.origins.end(fetch, true) {
+                    batch.push(ended(fetch, whole));
+                }
+            }
+            OriginEvent::Failed { fetch, reason } => {
+                tracing::debug!(?fetch, reason, "a range failed");
+                if let Some(whole) = self.p.origins.end(fetch, false) {
+                    batch.push(ended(fetch, whole));
+                }
+            }
+        }
+    }
+
+    /// Writes those blocks of a chunk that are still missing.
+    fn write_from_server(&mut self, fetch: FetchId, offset: u64, data: Bytes) {
+        let layout = self.p.meta.layout;
+        let end = offset + data.len() as u64;
+        let chunk = ByteRange::new(offset, end);
+        let mut parts: Vec<(u64, Bytes)> = Vec::new();
+        let mut blocks = Vec::new();
+        for block in layout.blocks_in(chunk) {
+            if self.p.engine.has_block(block) || !self.writing.insert(block) {
+                continue;
+            }
+            blocks.push(block);
+            let r = layout.block_range(block).intersect(chunk);
+            match parts.last_mut() {
+                // Neighbours go to disk in one write.
+                Some((at, bytes)) if *at + bytes.len() as u64 == r.start => {
+                    *bytes = data.slice((*at - offset) as usize..(r.end - offset) as usize);
+                }
+                _ => parts.push((r.start, data.slice((r.start - offset) as usize..(r.end - offset) as usize))),
+            }
+        }
+        let pool = self.p.pool.clone();
+        let job = async move {
+            let mut result = Ok(());
+            for (at, bytes) in parts {
+                result = result.and(pool.write(at, bytes).await);
+            }
+            Done::Server(fetch, end, blocks, result)
+        };
+        self.jobs.push(job.boxed());
+    }
+
+    fn done(&mut self, done: Done, batch: &mut Vec<Event>) {
+        match done {
+            Done::Block(link, block, Ok(())) => {
+                self.writing.remove(&block);
+                batch.push(Event::BlockArrived { link, block });
+            }
+            Done::Server(fetch, end, blocks, Ok(())) => {
+                for b in blocks {
+                    self.writing.remove(&b);
+                }
+                let step = self.p.origins.end_write(fetch, end);
+                batch.extend(step.upto.map(|upto| Event::ServerBytes { fetch, upto }));
+                batch.extend(step.ended.map(|whole| ended(fetch, whole)));
+            }
+            Done::Verify(piece, Ok(true)) => {
+                self.dirty = true;
+                batch.push(Event::PieceVerified { piece });
+            }
+            Done::Verify(piece, Ok(false)) => batch.push(Event::PieceCorrupt { piece }),
+            Done::Read(link, piece, begin, len, Ok(data)) => {
+                debug_assert_eq!(data.len(), len as usize);
+                self.send(link, LinkCommand::Send { piece, begin, data });
+            }
+            // A block that cannot be read is not sent; the peer asks again or somebody else.
+            Done::Read(_, _, _, _, Err(e)) => tracing::warn!("cannot read a block for a peer: {e}"),
+            Done::Block(_, _, Err(e)) | Done::Server(_, _, _, Err(e)) | Done::Verify(_, Err(e)) => self.fail(&e),
+        }
+    }
+
+    /// The disk refuses: no more is asked for, what is here stays.
+    fn fail(&mut self, e: &StoreError) {
+        self.failed = true;
+        self.shared.fail(&e.to_string());
+    }
+
+    fn send(&self, link: LinkId, command: LinkCommand) {
+        if let Some(swarm) = &self.p.swarm {
+            swarm.send(link, command);
+        }
+    }
+
+    fn carry_out(&mut self) {
+        let layout = self.p.meta.layout;
+        for action in std::mem::take(&mut self.actions) {
+            match action {
+                Action::Request { .. } | Action::Fetch { .. } if self.failed => {}
+                Action::Request { link, block } | Action::Cancel { link, block } => {
+                    let (piece, begin) = (block.piece, block.block * BLOCK_LEN);
+                    let len = layout.block_range(block).len() as u32;
+                    let asks = matches!(action, Action::Request { .. });
+                    let command = match asks {
+                        true => LinkCommand::Request { piece, begin, len },
+                        false => LinkCommand::Cancel { piece, begin, len },
+                    };
+                    self.send(link, command);
+                }
+                Action::Interest { link, interested } => self.send(link, LinkCommand::Interested(interested)),
+                Action::Choke { link, choke } => self.send(link, LinkCommand::Choke(choke)),
+                Action::SendBlock { link, piece, begin, len } => {
+                    let pool = self.p.pool.clone();
+                    let at = layout.piece_range(piece).start + u64::from(begin);
+                    let job = async move { Done::Read(link, piece, begin, len, pool.read(at, len as usize).await) };
+                    self.jobs.push(job.boxed());
+                }
+                Action::Verify { piece } => {
+                    let pool = self.p.pool.clone();
+                    self.jobs.push(async move { Done::Verify(piece, pool.verify(piece).await) }.boxed());
+                }
+                Action::Announce { piece } => {
+                    if let Some(swarm) = &self.p.swarm {
+                        swarm.announce(piece);
+                    }
+                }
+                Action::Playable { range } => self.shared.shelf.playable(range),
+                Action::Void { piece } => self.shared.shelf.void(layout.piece_range(piece)),
+                Action::Fetch { fetch, origin, range } => self.p.origins.fetch(fetch, origin, range),
+                Action::AbortFetch { fetch } => self.p.origins.abort(fetch),
+                Action::DropOrigin { origin } => {
+                    self.p.origins.leave(origin, "sent bytes whose hash failed".into());
+                }
+                // No origin that takes bids exists yet: each counts as a plain web server.
+                Action::Bid { .. } => {}
+                Action::PeerReceiveBudget { bytes_per_s } => {
+                    if let Some(swarm) = &self.p.swarm {
+                        swarm.set_receive_budget(bytes_per_s);
+                    }
+                }
+                Action::WantPeers { count } => {
+                    if let Some(swarm) = &self.p.swarm {
+                        swarm.want(count as usize);
+                    }
+                }
+                Action::Ban { link } => self.send(link, LinkCommand::Close { ban: true }),
+                Action::Gate { open } => {
+                    self.shared.gate.store(open, Ordering::Release);
+                    (self.shared.wake)();
+                }
+            }
+        }
+    }
+
+    /// Puts a new status up: four times a second, and at once when what is waited for changes.
+    fn publish(&mut self, now: Instant) {
+        let due = self.published.elapsed() >= PUBLISH_EVERY;
+        if self.failed || !due {
+            return;
+        }
+        let engine = self.p.engine.snapshot(now);
+        self.waiting = engine.waiting;
+        self.published = Clock::now();
+        let mut servers = self.p.origins.lines();
+        servers.extend(self.p.refused.iter().cloned());
+        let discovery = self.p.swarm.as_ref().map(Swarm::status).unwrap_or_default();
+        let peers = peers(&self.p.links, &engine);
+        self.shared.status.store(Arc::new(StreamStatus { engine, peers, discovery, servers, error: None }));
+        (self.shared.wake)();
+    }
+
+    fn save_now_and_then(&mut self) {
+        if self.dirty && self.saved.elapsed() >= SAVE_EVERY {
+            self.dirty = false;
+            self.saved = Clock::now();
+            let (store, have) = (self.p.store.clone(), self.p.engine.verified().clone());
+            // Losing this costs a re-hash, not bytes: the next one is in half a minute.
+            drop(tokio::task::spawn_blocking(move || store.save_resume(&have)));
+        }
+    }
+
+    /// Writes end first, then the resume data that speaks of them, then the links close.
+    async fn stop(mut self) {
+        self.shared.shelf.close();
+        let mut batch = Vec::new();
+        let writes = async {
+            while let Some(done) = self.jobs.next().await {
+                self.done(done, &mut batch);
+            }
+        };
+        let _ = tokio::time::timeout(Duration::from_millis(500), writes).await;
+        let now = self.now();
+        self.p.engine.handle_all(now, batch, &mut self.actions);
+        let (store, have) = (self.p.store.clone(), self.p.engine.verified().clone());
+        if let Ok(Err(e)) = tokio::task::spawn_blocking(move || store.save_resume(&have)).await {
+            tracing::warn!("resume data not saved: {e}");
+        }
+        if let Some(swarm) = &self.p.swarm {
+            let _ = tokio::time::timeout(Duration::from_millis(400), swarm.shutdown()).await;
+        }
+    }
+}
+
+fn ended(fetch: FetchId, whole: bool) -> Event {
+    if whole { Event::ServerDone { fetch } } else { Event::ServerFailed { fetch } }
+}
+
+async fn sleep_until(at: Option<Clock>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
