@@ -1,0 +1,65 @@
+//! What else can be opened: files on this machine, and addresses of torrents and of films.
+
+use crate::Shelf;
+use crate::support::frames::{assert_same, reference};
+use crate::support::nginx::Nginx;
+use crate::support::player::Home;
+use crate::support::{media, text};
+
+const ALL: [&str; 3] = ["--no-clock", "--frames-md5", "frames.txt"];
+
+#[test]
+fn a_film_on_this_machine() {
+    for film in [media::mp4(), media::mkv(), media::webm()] {
+        let played = Home::new().play(film.clone(), ALL).ok();
+        assert_same(&played.frames, &reference(&film));
+    }
+}
+
+#[test]
+fn a_file_url() {
+    let film = media::mp4();
+    let played = Home::new().play(format!("file://{}", text(&film)), ALL).ok();
+    assert_same(&played.frames, &reference(&film));
+}
+
+#[test]
+fn the_address_of_a_film() {
+    let film = media::mp4_index_at_end();
+    let web = Nginx::serve(film.parent().unwrap(), None);
+    let played = Home::new().play(web.url("tail.mp4"), ALL).ok();
+    assert_same(&played.frames, &reference(&film));
+}
+
+#[test]
+fn the_address_of_a_torrent() {
+    let film = media::mp4();
+    let shelf = Shelf::of(&film);
+    let films = Nginx::serve(film.parent().unwrap(), None);
+    let seeded = shelf.torrent.with_web_seeds(&[films.url("clip.mp4")]);
+    let torrents = Nginx::serve(shelf.dir.path(), None);
+    let url = torrents.url(seeded.path.file_name().unwrap().to_str().unwrap());
+    let played = Home::new().play(url, ALL.into_iter().chain(["--no-swarm"])).ok();
+    assert_same(&played.frames, &reference(&film));
+}
+
+#[test]
+fn the_demo_without_a_display() {
+    let home = Home::new();
+    let played = home.run(["demo", "--headless", "--for", "12", "--report", "report.json"]).ok();
+    assert!(played.number("/played_s") > 6.0, "{:#}", played.report);
+    assert!(played.number("/bytes/swarm") > 0.0, "{:#}", played.report);
+    assert!(played.number("/stalled_s") < 1.0, "{:#}", played.report);
+    // The window is asked for, there is none: it says so and plays all the same.
+    let told = home.run(["demo", "--for", "4", "--report", "report2.json"]);
+    assert_eq!(told.code, Some(0), "{}", told.said);
+    assert!(told.said.to_lowercase().contains("display"), "it should say that there is no display: {}", told.said);
+}
+
+#[test]
+fn the_headless_player_stays_small() {
+    let played = Home::new().play(media::demo(), ["--for", "5"]).ok();
+    let peak = played.number("/rss_peak_bytes") / 1e6;
+    assert!(peak <= 120.0, "{peak:.0} MB at most in memory");
+    assert!(played.number("/cpu_s") > 0.0);
+}

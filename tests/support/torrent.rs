@@ -1,0 +1,56 @@
+//! Torrents made by Transmission's own tool, so that ours is not tested against itself.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::process::tool;
+use super::text;
+
+/// A .torrent on disk.
+#[derive(Debug, Clone)]
+pub struct Torrent {
+    pub path: PathBuf,
+    /// 40 hex digits.
+    pub info_hash: String,
+    /// The folder the named content lies in.
+    pub content_dir: PathBuf,
+    /// Name of the file or folder in there.
+    pub name: String,
+}
+
+impl Torrent {
+    /// Of one file or folder, in pieces of `piece_kib` KiB, written into `into`.
+    pub fn of(content: &Path, into: &Path, piece_kib: u32) -> Torrent {
+        let name = content.file_name().unwrap().to_str().unwrap().to_owned();
+        let path = into.join(format!("{name}.torrent"));
+        tool(Command::new("transmission-create").args([
+            "-s",
+            &piece_kib.to_string(),
+            "-o",
+            text(&path),
+            text(content),
+        ]));
+        let shown = tool(Command::new("transmission-show").arg(&path)).stdout;
+        let shown = String::from_utf8_lossy(&shown);
+        let hash = shown.lines().find_map(|l| l.trim().strip_prefix("Hash: ").or(l.trim().strip_prefix("Hash v1: ")));
+        let info_hash = hash.unwrap_or_else(|| panic!("no hash in {shown}")).trim().to_owned();
+        Torrent { path, info_hash, content_dir: content.parent().unwrap().to_owned(), name }
+    }
+
+    /// The same with BEP 19 web seeds, beside the first.
+    pub fn with_web_seeds(&self, urls: &[String]) -> Torrent {
+        let mut bytes = std::fs::read(&self.path).unwrap();
+        // Keys are sorted, and `url-list` comes after all that the tool writes.
+        assert_eq!(bytes.pop(), Some(b'e'));
+        let list: String = urls.iter().map(|u| format!("{}:{u}", u.len())).collect();
+        bytes.extend_from_slice(format!("8:url-listl{list}ee").as_bytes());
+        let path = self.path.with_extension("web.torrent");
+        std::fs::write(&path, bytes).unwrap();
+        Torrent { path, ..self.clone() }
+    }
+
+    /// A magnet link without trackers.
+    pub fn magnet(&self) -> String {
+        format!("magnet:?xt=urn:btih:{}&dn={}", self.info_hash, self.name)
+    }
+}
