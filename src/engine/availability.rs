@@ -165,8 +165,9 @@ impl Availability {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use proptest::prelude::*;
+    use super::{Availability, Rng};
+    use crate::units::PieceIndex;
+    use proptest::prelude::{prop, prop_assert_eq, proptest};
 
     #[test]
     fn rarest_comes_first_and_what_nobody_has_not_at_all() {

@@ -228,7 +228,12 @@ impl Engine {
         let Some(l) = self.links.get_mut(&link).filter(|l| l.has.universe() == pieces.universe()) else { return };
         self.availability.remove_all(&l.has);
         self.availability.add_all(&pieces);
+        // A peer may say that it has less than before (lt_donthave): it will not answer for those.
+        let lost: Vec<BlockRef> = l.asks.iter().map(|a| a.block).filter(|b| !pieces.contains(b.piece)).collect();
         l.has = pieces;
+        for block in lost {
+            self.withdraw(link, block, false);
+        }
         self.recount_link(link, actions);
     }
 

@@ -1,0 +1,6 @@
+//! The engine in a small world of its own, and in pictures.
+
+mod pictures;
+mod properties;
+mod scenes;
+mod world;

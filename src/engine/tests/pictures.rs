@@ -1,0 +1,153 @@
+//! One decision each, small enough to draw.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::engine::{Action, Config, Engine, Event, Phase, Timeline};
+use crate::units::*;
+
+/// An engine over pieces of two blocks, a tenth of a second each, with links that have what the pictures say.
+fn engine(pieces: u32, links: &[&str]) -> (Engine, Vec<Action>) {
+    let len = u64::from(pieces) * 32_768;
+    let mut e = Engine::new(Layout::new(len, 32_768).unwrap(), PieceSet::new(pieces), 1, Config::default());
+    let mut out = Vec::new();
+    let mut tell = |event| e.handle(Instant::ZERO, event, &mut out);
+    for (i, has) in links.iter().enumerate() {
+        let link = LinkId(i as u32);
+        let mut set = PieceSet::new(pieces);
+        has.chars().enumerate().filter(|c| c.1 == 'x').for_each(|c| {
+            set.insert(PieceIndex(c.0 as u32));
+        });
+        tell(Event::LinkUp { link, rtt: Some(Duration::from_millis(40)) });
+        tell(Event::Bitfield { link, pieces: set });
+    }
+    tell(Event::FileChosen { range: ByteRange::new(0, len) });
+    let duration = MediaTime::from_secs_f64(f64::from(pieces) * 0.2);
+    tell(Event::Timeline(Arc::new(Timeline::linear(duration, len))));
+    (e, out)
+}
+
+fn requests(actions: &[Action]) -> Vec<(u32, u32, u32)> {
+    actions
+        .iter()
+        .filter_map(|a| match a {
+            Action::Request { link, block } => Some((link.0, block.piece.0, block.block)),
+            _ => None,
+        })
+        .collect()
+}
+
+fn tell(e: &mut Engine, ms: u64, event: Event) -> Vec<Action> {
+    let mut out = Vec::new();
+    e.handle(Instant(ms * 1_000_000), event, &mut out);
+    e.check().unwrap();
+    out
+}
+
+#[test]
+fn interest_is_told_once_to_those_who_have_something() {
+    let (_, out) = engine(4, &["x   ", "    "]);
+    let told: Vec<_> = out.iter().filter(|a| matches!(a, Action::Interest { .. })).collect();
+    assert_eq!(told, [&Action::Interest { link: LinkId(0), interested: true }]);
+}
+
+#[test]
+fn the_first_blocks_go_round_not_all_to_one() {
+    let (mut e, _) = engine(8, &["xxxxxxxx", "xxxxxxxx"]);
+    let a = requests(&tell(&mut e, 1, Event::Unchoked { link: LinkId(0) }));
+    assert_eq!(a, [(0, 0, 0), (0, 0, 1)]);
+    let b = requests(&tell(&mut e, 2, Event::Unchoked { link: LinkId(1) }));
+    assert_eq!(b, [(1, 1, 0), (1, 1, 1)]);
+}
+
+#[test]
+fn a_choke_gives_the_blocks_to_another() {
+    let (mut e, _) = engine(2, &["xx", "xx"]);
+    tell(&mut e, 1, Event::Unchoked { link: LinkId(0) });
+    tell(&mut e, 2, Event::Unchoked { link: LinkId(1) });
+    let out = tell(&mut e, 3, Event::Choked { link: LinkId(0) });
+    assert!(requests(&out).is_empty(), "link 1 has its two already");
+    tell(&mut e, 60, Event::BlockArrived { link: LinkId(1), block: BlockRef { piece: PieceIndex(1), block: 0 } });
+    let out =
+        tell(&mut e, 100, Event::BlockArrived { link: LinkId(1), block: BlockRef { piece: PieceIndex(1), block: 1 } });
+    assert!(out.contains(&Action::Verify { piece: PieceIndex(1) }));
+    assert!(requests(&out).iter().all(|r| r.1 == 0));
+}
+
+#[test]
+fn without_peers_the_server_is_asked_at_once() {
+    let (mut e, _) = engine(100, &[]);
+    let out = tell(&mut e, 1, Event::OriginUp { origin: OriginId(0), bidding: false, rtt: None });
+    let range = out.iter().find_map(|a| match a {
+        Action::Fetch { range, .. } => Some(*range),
+        _ => None,
+    });
+    assert_eq!(range.map(|r| r.start), Some(0));
+}
+
+#[test]
+fn a_bidding_server_is_asked_for_nothing_before_it_grants() {
+    let (mut e, _) = engine(100, &[]);
+    let out = tell(&mut e, 1, Event::OriginUp { origin: OriginId(0), bidding: true, rtt: None });
+    assert!(out.iter().any(|a| matches!(a, Action::Bid { bid, .. } if bid.max_bits > 0)));
+    assert!(!out.iter().any(|a| matches!(a, Action::Fetch { .. })));
+    let granted = Event::Granted { origin: OriginId(0), bits: 2 * 16_384 * 8, expires: Instant::from_secs_f64(2.0) };
+    let out = tell(&mut e, 50, granted);
+    let bytes: u64 = out.iter().map(|a| if let Action::Fetch { range, .. } = a { range.len() } else { 0 }).sum();
+    assert_eq!(bytes, 2 * 16_384);
+}
+
+#[test]
+fn a_peer_that_alone_sent_a_bad_piece_is_banned() {
+    let (mut e, _) = engine(2, &["xx"]);
+    tell(&mut e, 1, Event::Unchoked { link: LinkId(0) });
+    for block in 0..2 {
+        tell(&mut e, 50, Event::BlockArrived { link: LinkId(0), block: BlockRef { piece: PieceIndex(0), block } });
+    }
+    let out = tell(&mut e, 60, Event::PieceCorrupt { piece: PieceIndex(0) });
+    assert!(out.contains(&Action::Ban { link: LinkId(0) }));
+    assert!(out.contains(&Action::Void { piece: PieceIndex(0) }));
+}
+
+#[test]
+fn the_clock_starts_with_two_seconds_and_after_a_stall_with_four() {
+    let (mut e, _) = engine(200, &[&"x".repeat(200)]);
+    let mut gate = false;
+    let mut here = 0;
+    let mut feed = |e: &mut Engine, upto: u32, ms: u64, gate: &mut bool| {
+        while here < upto {
+            let mut out = Vec::new();
+            e.handle(Instant(ms * 1_000_000), Event::PieceVerified { piece: PieceIndex(here) }, &mut out);
+            here += 1;
+            for a in out {
+                if let Action::Gate { open } = a {
+                    *gate = open;
+                }
+            }
+        }
+    };
+    tell(&mut e, 0, Event::OriginUp { origin: OriginId(0), bidding: false, rtt: None });
+    feed(&mut e, 9, 1, &mut gate);
+    assert!(!gate);
+    feed(&mut e, 12, 150, &mut gate);
+    assert!(gate);
+    let stalled = Event::Playhead { at: MediaTime::from_secs_f64(2.4), phase: Phase::Stalled };
+    assert!(tell(&mut e, 2500, stalled).contains(&Action::Gate { open: false }));
+    gate = false;
+    feed(&mut e, 30, 2600, &mut gate);
+    assert!(!gate, "3.6 s are not enough after a stall");
+    feed(&mut e, 35, 2750, &mut gate);
+    assert!(gate);
+}
+
+#[test]
+fn uploads_go_to_who_is_unchoked_and_only_what_is_here() {
+    let (mut e, _) = engine(4, &["    "]);
+    tell(&mut e, 1, Event::PieceVerified { piece: PieceIndex(1) });
+    let out = tell(&mut e, 2, Event::Interested { link: LinkId(0), interested: true });
+    assert!(out.contains(&Action::Choke { link: LinkId(0), choke: false }));
+    tell(&mut e, 3, Event::Playhead { at: MediaTime::ZERO, phase: Phase::Paused });
+    let ask = |piece| Event::BlockRequested { link: LinkId(0), piece: PieceIndex(piece), begin: 0, len: 16_384 };
+    assert!(!tell(&mut e, 4, ask(0)).iter().any(|a| matches!(a, Action::SendBlock { .. })));
+    assert!(tell(&mut e, 5, ask(1)).iter().any(|a| matches!(a, Action::SendBlock { .. })));
+}

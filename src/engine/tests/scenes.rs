@@ -1,0 +1,131 @@
+//! Whole plays in the small world, measured against what the links would allow. Times are virtual.
+
+use super::world::World;
+use crate::engine::{Config, Phase};
+
+const MBIT: f64 = 125_000.0;
+const LEN: u64 = 46_000_000;
+
+/// Eight seeds of 1 to 4 Mbit/s, 40 ms; half unchoke at once, the others after seconds, as Transmission does.
+fn ample(piece: u32) -> World {
+    let mut w = World::new(LEN, piece, 180.0, Config::default());
+    for (i, rate) in [1.0, 2.0, 3.0, 4.0, 1.0, 2.0, 3.0, 4.0].into_iter().enumerate() {
+        let unchoke = if i % 2 == 1 { 0.17 } else { 6.0 };
+        w.seed(rate * MBIT, 0.04, 0.13, unchoke);
+    }
+    w.open();
+    w
+}
+
+#[test]
+fn the_first_picture_comes_near_what_the_links_allow() {
+    for (piece, limit) in [(256 * 1024, 1.35), (2 * 1024 * 1024, 1.6)] {
+        let mut w = ample(piece);
+        w.run(20.0, |w| w.first_frame.is_some());
+        let bytes = w.head.div_ceil(u64::from(piece)) * u64::from(piece);
+        let floor = 0.17 + 0.04 + bytes as f64 / (12.0 * MBIT);
+        let first = w.first_frame.unwrap();
+        println!("piece {piece}: first {first:.3} s, floor {floor:.3} s");
+        assert!(first < floor * limit, "{first} against {floor}");
+    }
+}
+
+#[test]
+fn a_seek_does_not_wait_behind_what_was_asked_before() {
+    let mut w = ample(256 * 1024);
+    w.run(3.0, |_| false);
+    let at = w.now;
+    w.seek(108.0);
+    w.run(20.0, |w| w.first_frame.is_some());
+    if w.first_frame.is_none() { for l in w.trace.iter().filter(|l| l[..5].parse::<f64>().unwrap() >= 2.9).take(150) { println!("{l}"); } }
+    let took = w.first_frame.unwrap() - at;
+    println!("seek {took:.3} s");
+    assert!(took < 0.8, "{took}");
+    let t = w.engine.snapshot(crate::units::Instant::from_secs_f64(w.now)).totals;
+    assert!((t.duplicate as f64) < 0.03 * t.swarm as f64 + 131_072.0, "{t:?}");
+}
+
+#[test]
+fn it_plays_through_with_peers_alone() {
+    let mut w = ample(256 * 1024);
+    w.run(260.0, |w| w.phase == Phase::Ended);
+    assert_eq!(w.phase, Phase::Ended);
+    assert_eq!(w.stalled, 0.0);
+    let t = w.engine.snapshot(crate::units::Instant::from_secs_f64(w.now)).totals;
+    println!("started {:.2}, {t:?}", w.started.unwrap());
+    assert!((t.duplicate as f64) < 0.03 * t.swarm as f64, "{t:?}");
+}
+
+#[test]
+fn a_server_alone_carries_all_and_never_runs_far_ahead() {
+    let mut w = World::new(LEN, 256 * 1024, 180.0, Config::default());
+    w.server(2.0 * 2.05 * MBIT, 0.04);
+    w.open();
+    w.run(260.0, |w| w.phase == Phase::Ended);
+    println!("first {:?} started {:?} stalled {}", w.first_frame, w.started, w.stalled);
+    assert_eq!(w.phase, Phase::Ended);
+    assert_eq!(w.stalled, 0.0);
+}
+
+#[test]
+fn a_scarce_swarm_is_completed_by_the_server_and_no_more() {
+    let mut w = World::new(LEN, 256 * 1024, 180.0, Config::default());
+    for _ in 0..8 {
+        w.seed(0.15 * MBIT, 0.04, 0.13, 0.2);
+    }
+    w.server(10.0 * MBIT, 0.04);
+    w.open();
+    w.run(260.0, |w| w.phase == Phase::Ended);
+    let t = w.engine.snapshot(crate::units::Instant::from_secs_f64(w.now)).totals;
+    let bound = LEN as f64 - 180.0 * 1.2 * MBIT;
+    println!(
+        "first {:?} server {:.2} of bound {:.2} MB, stalled {:.2}, {t:?}",
+        w.first_frame,
+        t.server as f64 / 1e6,
+        bound / 1e6,
+        w.stalled
+    );
+    assert_eq!(w.stalled, 0.0);
+    assert!((t.server as f64) < 1.35 * bound + 2.0 * LEN as f64 / 180.0);
+}
+
+#[test]
+fn an_ample_swarm_needs_the_server_only_to_start() {
+    let mut w = ample(256 * 1024);
+    w = {
+        let mut v = World::new(LEN, 256 * 1024, 180.0, Config::default());
+        v.peers = w.peers.drain(..).collect();
+        v.server(10.0 * MBIT, 0.04);
+        v.open();
+        v
+    };
+    w.run(15.0, |_| false);
+    let early = w.engine.snapshot(crate::units::Instant::from_secs_f64(w.now)).totals;
+    w.run(120.0, |_| false);
+    let late = w.engine.snapshot(crate::units::Instant::from_secs_f64(w.now)).totals;
+    println!("first {:?} started {:?} early {early:?} late {late:?}", w.first_frame, w.started);
+    assert!(w.first_frame.unwrap() < 0.6);
+    let (server, all) = (late.server - early.server, late.server + late.swarm - early.server - early.swarm);
+    assert!((server as f64) <= 0.02 * all as f64, "{server} of {all}");
+}
+
+#[test]
+fn a_peer_that_leaves_midway_costs_no_stall() {
+    let mut w = World::new(LEN, 256 * 1024, 180.0, Config::default());
+    for i in 0..6 {
+        w.seed(0.6 * MBIT, 0.04, 0.1, 0.2).down_at = (i == 2).then_some(30.0);
+    }
+    w.open();
+    w.run(260.0, |w| w.phase == Phase::Ended);
+    assert_eq!((w.phase, w.stalled), (Phase::Ended, 0.0));
+}
+
+#[test]
+fn the_same_seed_gives_the_same_trace() {
+    let run = || {
+        let mut w = ample(256 * 1024);
+        w.run(5.0, |_| false);
+        w.trace
+    };
+    assert_eq!(run(), run());
+}
