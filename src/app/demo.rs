@@ -18,8 +18,8 @@ use bytes::Bytes;
 use librqbit::limits::LimitsConfig;
 use librqbit::spawn_utils::BlockingSpawner;
 use librqbit::{
-    AddTorrent, AddTorrentOptions, CreateTorrentOptions, ListenerMode, ListenerOptions, Session, SessionOptions,
-    create_torrent,
+    AddTorrent, AddTorrentOptions, CreateTorrentOptions, ListenerMode, ListenerOptions, PeerConnectionOptions, Session,
+    SessionOptions, create_torrent,
 };
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
@@ -43,6 +43,8 @@ const LEAVES_AFTER: Duration = Duration::from_secs(25);
 /// Enough to fill any gap; little enough that its work can be seen.
 const SERVER_BYTES_PER_S: u64 = 500 * 1024;
 
+/// Seeds keep a silent peer this long: past the two minutes between customary keep-alives.
+const PATIENCE: Duration = Duration::from_secs(180);
 const WORKERS: usize = 2;
 /// Far more than it takes; reached only where the machine is stuck.
 const START_LIMIT: Duration = Duration::from_secs(20);
@@ -180,7 +182,13 @@ async fn set_up(folder: &Path, stop: &CancellationToken) -> Result<(Ready, Vec<A
     let clip = whole.join(CLIP_NAME);
     let options = CreateTorrentOptions { name: Some(CLIP_NAME), piece_length: Some(PIECE_LEN), trackers: Vec::new() };
     let made = create_torrent(&clip, options, &BlockingSpawner::new(WORKERS)).await.map_err(network)?;
-    let torrent = made.as_bytes().map_err(network)?;
+    let mut info = made.meta.info.data;
+    // BEP 27: no DHT, and no PEX by which the seeds would find and busy each other.
+    info.private = true;
+    let mut torrent = b"d4:info".to_vec();
+    librqbit_bencode::bencode_serialize_to_writer(&info, &mut torrent).map_err(network)?;
+    torrent.push(b'e');
+    let torrent = Bytes::from(torrent);
 
     let seeds = UPLOAD_KIB.iter().enumerate().map(|(i, &kib)| {
         let folder = if i == PARTIAL { &partial } else { &whole };
@@ -233,6 +241,8 @@ async fn seed(
         disable_trackers: true,
         // The partial seed wants nothing more, or it would take the others' upload for itself.
         only_files: partial.then(Vec::new),
+        // A player that is paused has nothing to say for long; a session's own limit is 10 s.
+        peer_opts: Some(PeerConnectionOptions { read_write_timeout: Some(PATIENCE), ..Default::default() }),
         ..Default::default()
     };
     let added = session.add_torrent(AddTorrent::from_bytes(torrent), Some(options)).await?;
@@ -314,7 +324,8 @@ mod tests {
 
     use super::*;
 
-    /// A plain BitTorrent handshake; gives the pieces the peer says it has.
+    /// A plain BitTorrent handshake and a request for the first block, which must come; gives the pieces the peer says
+    /// it has.
     fn pieces_of(peer: SocketAddr, info_hash: [u8; 20]) -> u32 {
         let mut tcp = TcpStream::connect(peer).unwrap();
         tcp.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
@@ -325,13 +336,22 @@ mod tests {
         let mut answer = [0; 68];
         tcp.read_exact(&mut answer).unwrap();
         assert_eq!(answer[28..48], info_hash);
+        tcp.write_all(&[0, 0, 0, 1, 2]).unwrap();
+        let mut pieces = None;
         loop {
             let mut len = [0; 4];
             tcp.read_exact(&mut len).unwrap();
             let mut message = vec![0; u32::from_be_bytes(len) as usize];
             tcp.read_exact(&mut message).unwrap();
-            if message.first() == Some(&5) {
-                return message[1..].iter().map(|b| b.count_ones()).sum();
+            match message.first() {
+                // Unchoked: ask for 16 KiB at the start of piece 0.
+                Some(1) => tcp.write_all(&[0, 0, 0, 13, 6, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x40, 0]).unwrap(),
+                Some(5) => pieces = Some(message[1..].iter().map(|b| b.count_ones()).sum()),
+                Some(7) => {
+                    assert_eq!(message[9..], CLIP[..16 * 1024]);
+                    return pieces.expect("a bitfield before any piece");
+                }
+                _ => {}
             }
         }
     }
@@ -377,6 +397,7 @@ mod tests {
     async fn a_demo_seeds_serves_and_leaves_nothing() {
         let demo = Demo::start(&Handle::current()).unwrap();
         let meta = librqbit::torrent_from_bytes(demo.torrent()).unwrap();
+        assert!(meta.info.data.private);
         let pieces = (CLIP.len() as u32).div_ceil(PIECE_LEN);
         let have: Vec<u32> = demo.peers().iter().map(|&p| pieces_of(p, meta.info_hash.0)).collect();
         assert!(have.len() >= 4);

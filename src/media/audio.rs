@@ -23,6 +23,10 @@ const JITTER_US: i64 = 40_000;
 const RING_NAP: Duration = Duration::from_millis(20);
 /// A running device that has not called back for this long is gone, whatever it says.
 const DEAD: Duration = Duration::from_secs(2);
+/// A sound server that restarts, or headphones put back, are there again within half a minute.
+const RETRY_AFTER: Duration = Duration::from_secs(3);
+const RETRIES: u32 = 10;
+const GONE: &str = "The sound card went away: playing without sound.";
 
 pub(super) struct AudioDecoder {
     shared: Arc<Shared>,
@@ -33,6 +37,10 @@ pub(super) struct AudioDecoder {
     /// Media time of the next sample to write.
     next: Option<i64>,
     device: Option<Device>,
+    /// Sound begins again where the clock is, not where the serial began.
+    resume: bool,
+    retry_at: Option<Instant>,
+    retries_left: u32,
     link: Arc<AudioLink>,
     resampler: Resampler,
     /// Frames written to the ring, ever.
@@ -68,6 +76,9 @@ impl AudioDecoder {
             serial,
             next: None,
             device: None,
+            resume: false,
+            retry_at: None,
+            retries_left: RETRIES,
             link,
             resampler,
             written: 0,
@@ -108,27 +119,51 @@ impl AudioDecoder {
 
     fn open_device(&mut self) {
         match Device::open(self.link.clone()) {
-            Ok(device) => {
-                self.resampler = Resampler::new(device.rate, device.channels);
-                let (link, rate) = (self.link.clone(), device.rate);
-                self.device = Some(device);
-                self.shared.with(|s| {
-                    link.gain.store(if s.muted { 0.0 } else { s.volume }.to_bits(), Ordering::Relaxed);
-                    s.out.link = Some(link);
-                    s.out.rate = rate;
-                });
-            }
+            Ok(device) => self.attach(device),
             Err(_) => self.shared.with(|s| s.note("No sound card: playing without sound.")),
         }
     }
 
-    /// The device went away: on with the machine's clock, from where it was heard last.
+    /// The device went away: another one takes over if there is any, else the machine's clock. Sound goes on where the
+    /// clock is; what lay in the old ring is gone.
     fn lose_device(&mut self) {
         self.device = None;
+        let gain = self.link.gain.load(Ordering::Relaxed);
+        self.link = Arc::new(AudioLink::new(f32::from_bits(gain)));
+        (self.written, self.next, self.resume) = (0, None, true);
         self.shared.with(|s| {
             s.out.link = None;
             s.out.base = None;
-            s.note("The sound card went away: playing without sound.");
+        });
+        self.retries_left = RETRIES;
+        self.reopen();
+    }
+
+    /// Opens the default device again; a failure is tried again later, a few times.
+    fn reopen(&mut self) {
+        self.retry_at = None;
+        match Device::open(self.link.clone()) {
+            Ok(device) => {
+                (self.next, self.resume) = (None, true);
+                self.attach(device);
+                self.shared.with(|s| s.clear_note(GONE));
+            }
+            Err(_) => {
+                self.retry_at = (self.retries_left > 0).then(|| Instant::now() + RETRY_AFTER);
+                self.retries_left = self.retries_left.saturating_sub(1);
+                self.shared.with(|s| s.note(GONE));
+            }
+        }
+    }
+
+    fn attach(&mut self, device: Device) {
+        self.resampler = Resampler::new(device.rate, device.channels);
+        let (link, rate) = (self.link.clone(), device.rate);
+        self.device = Some(device);
+        self.shared.with(|s| {
+            link.gain.store(if s.muted { 0.0 } else { s.volume }.to_bits(), Ordering::Relaxed);
+            s.out.link = Some(link);
+            s.out.rate = rate;
         });
     }
 
@@ -146,7 +181,7 @@ impl AudioDecoder {
                 drop(s);
                 self.decoder.flush();
                 self.resampler.reset();
-                self.next = None;
+                (self.next, self.resume) = (None, false);
                 return Job::Serial;
             }
             if let Some(q) = s.audio.queue.pop() {
@@ -172,6 +207,9 @@ impl AudioDecoder {
 
     /// Puts a frame where its timestamp says: silence before it, or a part of it cut away.
     fn place(&mut self, frame: &mut frame::Audio) {
+        if self.retry_at.is_some_and(|t| Instant::now() >= t) {
+            self.reopen();
+        }
         let rate = i64::from(frame.rate().max(1));
         let lasts = frame.samples() as i64 * 1_000_000 / rate;
         let stamp = frame.timestamp().map(|t| to_us(t, self.track.time_base) - self.timing.start_us);
@@ -181,7 +219,8 @@ impl AudioDecoder {
             // The machine's clock went on without sound: this goes where the clock is, not where sound left off.
             let late = s.clock.running() && self.next.is_some_and(|n| n + JITTER_US < now.0);
             if self.next.is_none() || late {
-                self.next = Some(if late { now.0 } else { s.begin.0 });
+                let resume = std::mem::take(&mut self.resume);
+                self.next = Some(if late || resume { now.0 } else { s.begin.0 });
                 s.out.base = Some((self.written, self.next.unwrap_or(0)));
             }
             (!s.unpaced(), now)

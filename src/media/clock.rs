@@ -44,7 +44,12 @@ impl Clock {
         MediaTime(self.media) + ran
     }
 
-    /// The clock stands at `at` this time; used where audio has not begun to move yet.
+    /// No sound to follow: on at the machine's pace.
+    pub(super) fn go_on(&mut self, now: Instant) {
+        (self.media, self.anchor) = (self.at(now).0, now);
+    }
+
+    /// The clock stands where it was last read: the sound has not begun to move yet.
     pub(super) fn hold(&mut self, now: Instant) {
         self.anchor = now;
     }
@@ -104,6 +109,10 @@ mod tests {
         c.run(true, t0);
         c.steer(MediaTime(-50_000), t0 + us(1000));
         assert_eq!(c.at(t0 + us(1000)), MediaTime(0));
+        c.go_on(t0 + us(11_000));
+        c.hold(t0 + us(15_000));
+        assert_eq!(c.at(t0 + us(15_000)), c.at(t0 + us(14_000)));
+        assert!(c.at(t0 + us(15_000)) >= MediaTime(10_000), "holding went back");
         c.run(false, t0 + us(21_000));
         let stood = c.at(t0 + us(21_000));
         assert_eq!(c.at(t0 + us(900_000)), stood);

@@ -78,7 +78,7 @@ impl Demuxer {
         reader: &SharedReader,
         opened: Opened,
     ) -> Result<(Self, Vec<JoinHandle<()>>), MediaError> {
-        let Opened { input, timing, video, audio, description } = opened;
+        let Opened { input, timing, video, audio, description, note } = opened;
         let place = |t: &open::Track| (t.index, t.time_base);
         let mut demuxer = Self {
             shared: shared.clone(),
@@ -107,6 +107,7 @@ impl Demuxer {
             s.opened = true;
             s.status.duration = timing.duration;
             s.status.description = description;
+            note.into_iter().for_each(|n| s.note(n));
             if let (Some(d), Some(to)) = (timing.duration, s.seek) {
                 // A start beyond the end, now that the end is known.
                 let to = to.min(d);
@@ -119,11 +120,11 @@ impl Demuxer {
         demuxer.tell_index();
         let mut threads = Vec::new();
         if let Some(decoder) = video {
-            threads.push(spawn("video", move || decoder.run())?);
+            threads.push(spawn(shared, "video", move || decoder.run())?);
         }
         if let Some(decoder) = audio {
             let device = sink == AudioSink::Device && pace == Pace::Clock;
-            threads.push(spawn("audio", move || decoder.run(device))?);
+            threads.push(spawn(shared, "audio", move || decoder.run(device))?);
         }
         Ok((demuxer, threads))
     }
@@ -241,7 +242,9 @@ impl Demuxer {
     /// Goes to the last key frame at or before `to`. A container that lands later, or between key frames, is asked
     /// again further back: the picture at `to` must be decodable.
     fn seek(&mut self, to: MediaTime) {
+        // An error of the bytes where it stood says nothing about those elsewhere.
         self.reader.take_fault();
+        self.input.clear_eof();
         for (attempt, back) in SEEK_BACK_US.into_iter().enumerate() {
             let goal = to.0.saturating_sub(back).max(0);
             let at = goal.saturating_add(self.timing.start_us);
@@ -273,7 +276,7 @@ impl Demuxer {
 
     /// To the first byte, for streams without an index; the others start at their first index entry.
     fn rewind(&mut self) {
-        let flags = ffi::AVSEEK_FLAG_BYTE as i32;
+        let flags = ffi::AVSEEK_FLAG_BYTE;
         // SAFETY: the context is open and used by this thread alone; its format's flags are static.
         let done = unsafe {
             let context = self.input.as_mut_ptr();
@@ -357,8 +360,19 @@ fn full(s: &State) -> bool {
         || used.iter().all(|l| l.queue.span() >= AHEAD_US)
 }
 
-/// Starts a named thread of the player.
-pub(super) fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, MediaError> {
+/// Starts a named thread of the player. One that panics ends the play with a sentence, not with a frozen window.
+pub(super) fn spawn(
+    shared: &Arc<Shared>,
+    name: &str,
+    work: impl FnOnce() + Send + 'static,
+) -> Result<JoinHandle<()>, MediaError> {
+    let shared = shared.clone();
+    let guarded = move || {
+        if std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).is_err() {
+            shared.with(|s| s.fail(MediaError::Inside.to_string()));
+            shared.demux.notify_all();
+        }
+    };
     let builder = std::thread::Builder::new().name(format!("media-{name}"));
-    builder.spawn(work).map_err(|e| MediaError::Thread(e.to_string()))
+    builder.spawn(guarded).map_err(|e| MediaError::Thread(e.to_string()))
 }

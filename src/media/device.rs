@@ -6,13 +6,16 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use cpal::traits::{DeviceTrait, HostTrait, StreamTrait};
-use cpal::{ErrorKind, FromSample, SampleFormat, SizedSample, StreamConfig};
+use cpal::{BufferSize, ErrorKind, FromSample, SampleFormat, SizedSample, StreamConfig};
 use rtrb::Producer;
 
 use super::ring::{AudioLink, Feeder};
 
 /// Samples decoded ahead for the callback: bridges a busy decoder, small enough that a seek is heard at once.
 const RING_S: f64 = 0.4;
+/// 40 ms per callback. Devices' own choice goes down to 10 ms, which a busy machine misses; the clock knows the
+/// latency, so that a longer buffer costs nothing but a later reaction to pause.
+const PERIODS_PER_S: u32 = 25;
 
 /// An open device that asks for samples. Dropping it ends the callback.
 pub(super) struct Device {
@@ -26,11 +29,15 @@ pub(super) struct Device {
 impl Device {
     /// Opens the default device.
     pub(super) fn open(link: Arc<AudioLink>) -> Result<Self, cpal::Error> {
+        quiet();
         let none = || cpal::Error::from(ErrorKind::DeviceNotAvailable);
         let device = cpal::default_host().default_output_device().ok_or_else(none)?;
         let supported = device.default_output_config()?;
         let format = supported.sample_format();
-        let config: StreamConfig = supported.config();
+        let mut config: StreamConfig = supported.config();
+        if let cpal::SupportedBufferSize::Range { min, max } = *supported.buffer_size() {
+            config.buffer_size = BufferSize::Fixed((config.sample_rate / PERIODS_PER_S).clamp(min, max.max(min)));
+        }
         let width = usize::from(config.channels.max(1));
         let (channels, rate) = (width.min(2), config.sample_rate);
         let (ring, consumer) = rtrb::RingBuffer::new((f64::from(rate) * RING_S) as usize * channels);
@@ -48,6 +55,24 @@ impl Device {
         Ok(Self { ring, rate, channels, _stream: stream })
     }
 }
+
+/// ALSA writes its search for a card to the terminal, over the player's own status line.
+#[cfg(target_os = "linux")]
+fn quiet() {
+    unsafe extern "C" {
+        fn snd_lib_error_set_handler(handler: Option<unsafe extern "C" fn()>) -> std::ffi::c_int;
+    }
+    unsafe extern "C" fn ignore() {}
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        // SAFETY: libasound is linked by cpal. It calls the handler with arguments that a C function may leave unread,
+        // and the caller takes them away again.
+        let _ = unsafe { snd_lib_error_set_handler(Some(ignore)) };
+    });
+}
+
+#[cfg(not(target_os = "linux"))]
+fn quiet() {}
 
 fn build<T: SizedSample + FromSample<f32>>(
     device: &cpal::Device,

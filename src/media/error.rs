@@ -21,6 +21,8 @@ pub enum MediaError {
     Bytes(String),
     #[error("The file of frame checksums cannot be written: {0}.")]
     Checksums(String),
+    #[error("The player failed inside while playing this video.")]
+    Inside,
     #[error("A part of the player could not be started: {0}.")]
     Thread(String),
 }

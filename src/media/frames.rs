@@ -101,7 +101,7 @@ impl Converter {
         let full = frame.color_range() == color::Range::JPEG || is_full_range(from) || is_rgb(from);
         // SAFETY: the context is alive; the coefficient tables are static. swscale would assume BT.601 otherwise.
         unsafe {
-            let table = ffi::sws_getCoefficients(space as i32);
+            let table = ffi::sws_getCoefficients(space);
             ffi::sws_setColorspaceDetails(scaler.as_mut_ptr(), table, i32::from(full), table, 0, 0, 1 << 16, 1 << 16);
         }
         let mut out = frame::Video::empty();

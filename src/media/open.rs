@@ -57,6 +57,8 @@ pub(super) struct Opened {
     pub video: Option<Track>,
     pub audio: Option<Track>,
     pub description: String,
+    /// What the user should know about a stream that is left out.
+    pub note: Option<String>,
 }
 
 /// Microseconds of a timestamp in `tb`.
@@ -91,6 +93,8 @@ fn attempt(reader: &SharedReader, cancel: &Cancel, limits: &Limits) -> Result<Op
     options.set("analyzeduration", limits.analyze);
     if let Some(n) = limits.fps {
         options.set("fpsprobesize", n);
+        // Matroska has no decoding times: FFmpeg would read 50 packets for one.
+        options.set("max_ts_probe", "1");
     }
     options.set("format_whitelist", CONTAINERS);
     options.set("protocol_whitelist", "none");
@@ -135,6 +139,9 @@ fn choose(mut input: Input) -> Result<Opened, MediaError> {
     if let Some(v) = video.as_ref().filter(|t| !decodable(t)) {
         return Err(MediaError::NoDecoder(v.codec.clone()));
     }
+    let lost = audio.as_ref().filter(|a| !decodable(a)).map(|a| a.codec.clone());
+    let note =
+        lost.map(|c| format!("The sound uses {c}, which this build of FFmpeg cannot decode: playing without it."));
     let audio = match audio {
         Some(a) if !decodable(&a) && video.is_none() => return Err(MediaError::NoDecoder(a.codec)),
         a => a.filter(decodable),
@@ -151,7 +158,7 @@ fn choose(mut input: Input) -> Result<Opened, MediaError> {
     }
     let timing = timing(&input, &used);
     let description = describe(video.as_ref(), audio.as_ref());
-    Ok(Opened { input, timing, video, audio, description })
+    Ok(Opened { input, timing, video, audio, description, note })
 }
 
 fn first(input: &Input, kind: Type) -> Option<usize> {

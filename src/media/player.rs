@@ -34,7 +34,7 @@ impl Player {
     }
 
     fn start(&mut self, name: &str, work: impl FnOnce() + Send + 'static) {
-        match demux::spawn(name, work) {
+        match demux::spawn(&self.shared, name, work) {
             Ok(thread) => self.threads.push(thread),
             Err(e) => self.shared.with(|s| s.fail(e.to_string())),
         }

@@ -75,7 +75,7 @@ impl AudioLink {
             let (read, ate) = (self.read.load(Ordering::Relaxed), self.ate.load(Ordering::Relaxed));
             let (at, latency) = (self.at_ns.load(Ordering::Relaxed), self.latency_ns.load(Ordering::Relaxed));
             fence(Ordering::Acquire);
-            if seq % 2 == 0 && self.seq.load(Ordering::Relaxed) == seq {
+            if seq.is_multiple_of(2) && self.seq.load(Ordering::Relaxed) == seq {
                 let since = now.saturating_duration_since(self.epoch).saturating_sub(Duration::from_nanos(at));
                 return (seq != 0).then_some(Heard { read, ate, since, latency: Duration::from_nanos(latency) });
             }

@@ -188,8 +188,17 @@ impl State {
 
     /// Says something to the user, or anything else the app should look at.
     pub(super) fn note(&mut self, text: impl Into<String>) {
-        self.status.note = Some(text.into());
-        self.dirty = true;
+        let text = text.into();
+        self.dirty |= self.status.note.as_ref() != Some(&text);
+        self.status.note = Some(text);
+    }
+
+    /// Takes a note back that no longer holds.
+    pub(super) fn clear_note(&mut self, text: &str) {
+        if self.status.note.as_deref() == Some(text) {
+            self.status.note = None;
+            self.dirty = true;
+        }
     }
 
     pub(super) fn publish_index(&mut self, index: IndexPoints) {
@@ -243,7 +252,7 @@ impl State {
             match self.audible(now) {
                 Audible::At(at) => self.clock.steer(at, now),
                 Audible::NotYet => self.clock.hold(now),
-                Audible::Wall => {}
+                Audible::Wall => self.clock.go_on(now),
             }
         }
         let at = self.clock.at(now);

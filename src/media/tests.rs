@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -109,6 +109,14 @@ fn pictures_equal_ffmpegs_in_every_container() {
 }
 
 #[test]
+fn picture_times_equal_ffmpegs_at_uneven_rates() {
+    same_as_ffmpeg("vfr.mkv", &["-vf", "select='not(eq(mod(n,5),2))'", "-fps_mode", "vfr", "-c:v", "libx264", "-an"]);
+    same_as_ffmpeg("ntsc.mkv", &["-r", "30000/1001", "-c:v", "libx264", "-bf", "2", "-c:a", "libmp3lame"]);
+    same_as_ffmpeg("ntsc.ts", &["-r", "60000/1001", "-c:v", "libx264", "-c:a", "mp2"]);
+    same_as_ffmpeg("sar.mp4", &["-vf", "setsar=4/3", "-r", "24", "-c:v", "libx264", "-c:a", "aac"]);
+}
+
+#[test]
 fn pictures_equal_ffmpegs_in_every_codec() {
     same_as_ffmpeg("vp9.webm", &["-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8", "-c:a", "libopus"]);
     same_as_ffmpeg("vp8.webm", &["-c:v", "libvpx", "-deadline", "realtime", "-cpu-used", "8", "-c:a", "libvorbis"]);
@@ -136,8 +144,14 @@ fn on_the_clock_every_picture_has_its_moment_in_real_time() {
 fn a_seek_shows_the_first_picture_at_its_goal_in_every_container() {
     let dir = tempfile::tempdir().unwrap();
     let x264 = ["-c:v", "libx264", "-g", "50", "-bf", "3", "-c:a", "aac"];
-    for name in ["a.mp4", "a.mkv", "a.ts"] {
-        let path = make(dir.path(), name, &x264);
+    let x265 =
+        ["-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "keyint=40:open-gop=1:bframes=3:log-level=0"];
+    let vp9 = ["-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8", "-g", "30", "-c:a", "libopus"];
+    let xvid = ["-c:v", "mpeg4", "-g", "20", "-c:a", "libmp3lame"];
+    let files: [(&str, &[&str]); 6] =
+        [("a.mp4", &x264), ("a.mkv", &x264), ("a.ts", &x264), ("open.mkv", &x265), ("a.webm", &vp9), ("a.avi", &xvid)];
+    for (name, args) in files {
+        let path = make(dir.path(), name, args);
         let all = frames(&reference(&path));
         for to in [0.0, 0.9, 1.5, 2.0, 2.02, 2.5] {
             let out = dir.path().join("seek.md5");
@@ -146,16 +160,34 @@ fn a_seek_shows_the_first_picture_at_its_goal_in_every_container() {
             player.seek(MediaTime::from_secs_f64(to));
             wait(&player, "picture after the seek", |s| s.seeks.len() == 1 && s.phase == PlayerPhase::Ready);
             player.set_gate(true);
-            let status = wait(&player, "end", ended);
+            let status = wait(&player, "pictures", |s| ended(s) || s.frames.presented > 8);
             drop(player);
             let ours = frames(&lines(&std::fs::read_to_string(&out).unwrap()));
             assert_eq!(ours[0], all[0], "{name} {to}: the picture from before the seek");
-            assert!(all.ends_with(&ours[1..]), "{name} {to}: {:?}", &ours[..3.min(ours.len())]);
-            let first = all.len() + 1 - ours.len();
+            let first = all.iter().position(|l| *l == ours[1]).expect(name);
+            assert!(all[first..].starts_with(&ours[1..]), "{name} {to}: {:?}", &ours[..3.min(ours.len())]);
             let at = all[first].split(',').nth(2).unwrap().trim().parse::<f64>().unwrap() / 25.0;
             assert!(at - to > -0.025 && at - to < 0.065, "{name} {to}: first picture at {at}");
             assert_eq!(status.error, None);
         }
+    }
+}
+
+#[test]
+fn the_small_limits_find_the_same_times_as_ffmpegs_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let x264 = ["-c:v", "libx264", "-g", "50", "-bf", "3", "-c:a", "aac"];
+    for name in ["a.mp4", "a.mkv", "a.ts", "a.avi", "a.flv"] {
+        let path = make(dir.path(), name, &x264);
+        let [small, full] = [false, true].map(|exact| {
+            let reader = super::io::SharedReader::new(local(&path));
+            super::open::open(&reader, &Cancel::default(), exact).unwrap().unwrap()
+        });
+        let of = |o: &super::open::Opened| {
+            let rate = o.video.as_ref().unwrap().frame_rate;
+            (o.timing.start_us, o.timing.duration, rate.numerator() / rate.denominator().max(1), o.description.clone())
+        };
+        assert_eq!(of(&small), of(&full), "{name}");
     }
 }
 
@@ -165,12 +197,20 @@ struct Arriving {
     open_to: Mutex<u64>,
     came: Condvar,
     read: AtomicU64,
+    /// Somebody waits for bytes that are not there.
+    blocked: AtomicBool,
 }
 
 impl Arriving {
     fn new(path: &Path, open_to: u64) -> Arc<Self> {
         let bytes = std::fs::read(path).unwrap();
-        Arc::new(Self { bytes, open_to: Mutex::new(open_to), came: Condvar::new(), read: AtomicU64::new(0) })
+        Arc::new(Self {
+            bytes,
+            open_to: Mutex::new(open_to),
+            came: Condvar::new(),
+            read: AtomicU64::new(0),
+            blocked: AtomicBool::new(false),
+        })
     }
 
     fn arrive(&self, upto: u64) {
@@ -190,6 +230,7 @@ impl ByteSource for Arriving {
             if cancel.is_set() {
                 return Err(io::ErrorKind::Interrupted.into());
             }
+            self.blocked.store(true, Ordering::Release);
             open = self.came.wait_timeout(open, Duration::from_millis(20)).unwrap().0;
         }
         let end = (*open).min(self.len()).min(offset + buf.len() as u64);
@@ -209,22 +250,29 @@ fn heavy(dir: &Path, name: &str) -> PathBuf {
 #[test]
 fn the_first_picture_needs_little_more_than_its_own_bytes() {
     let dir = tempfile::tempdir().unwrap();
-    for (name, bound) in [("heavy.mp4", 400_000), ("heavy.mkv", 600_000)] {
-        let source = Arriving::new(&heavy(dir.path(), name), 0);
+    for name in ["heavy.mp4", "heavy.mkv"] {
+        let source = Arriving::new(&heavy(dir.path(), name), 200_000);
         let player = play(Reader::new(source.clone()), headless(Pace::Clock, None));
-        let mut open = 0;
-        while player.status().first_frame.is_none() {
-            open += 16_384;
-            source.arrive(open);
-            let start = Instant::now();
-            // Long enough for decoding what came; a slow machine only makes the bound harder to keep.
-            while start.elapsed() < Duration::from_millis(60) && player.status().first_frame.is_none() {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            assert!(open <= bound, "{name}: {open} bytes and no picture of {}", source.len());
-        }
-        eprintln!("{name}: first picture with {open} of {} bytes", source.len());
+        wait(&player, "first picture from 200 000 bytes", |s| s.first_frame.is_some());
+        assert!(source.bytes.len() > 3_000_000 && source.read.load(Ordering::Relaxed) < 400_000, "{name}");
     }
+}
+
+#[test]
+fn a_seek_shows_its_picture_before_the_following_ones_are_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = Arriving::new(&heavy(dir.path(), "heavy.mp4"), u64::MAX);
+    let player = play(Reader::new(source.clone()), headless(Pace::Clock, None));
+    wait(&player, "first picture", |s| s.phase == PlayerPhase::Ready);
+    let index = player.index().unwrap();
+    let goal = MediaTime::from_secs_f64(2.0);
+    // Index times are decoding times: the key frame at the goal lies two frames before.
+    let key = index.points.iter().filter(|p| p.1.0 >= goal.0 - 80_000).map(|p| p.0).min().unwrap();
+    drop(player);
+    source.arrive(key + 250_000);
+    let player = play(Reader::new(source.clone()), headless(Pace::Clock, None));
+    player.seek(goal);
+    wait(&player, "picture at the goal", |s| s.seeks.len() == 1);
 }
 
 #[test]
@@ -279,8 +327,8 @@ fn dropping_it_ends_a_blocked_open_and_a_blocked_read_at_once() {
     let path = heavy(dir.path(), "heavy.mp4");
     for open in [0, 1000, 300_000] {
         let source = Arriving::new(&path, open);
-        let player = play(Reader::new(source), headless(Pace::Clock, None));
-        std::thread::sleep(Duration::from_millis(50));
+        let player = play(Reader::new(source.clone()), headless(Pace::Clock, None));
+        wait(&player, "blocked read", |_| source.blocked.load(Ordering::Acquire));
         let (done, dropped) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             drop(player);
@@ -360,6 +408,58 @@ fn bad_files_give_one_sentence_and_damage_does_not_end_the_play() {
     let status = wait(&player, "end", ended);
     assert_eq!((status.phase, status.error), (PlayerPhase::Ended, None));
     assert!(status.frames.decoded > 60, "{:?}", status.frames);
+}
+
+#[test]
+fn a_codec_nobody_has_is_named_and_play_after_the_end_begins_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = mp4(dir.path());
+    let mut strange = std::fs::read(&path).unwrap();
+    let at = strange.windows(4).position(|w| w == b"avc1").unwrap();
+    // The second one is the sample entry; the first is a brand.
+    let next = strange[at + 4..].windows(4).position(|w| w == b"avc1").unwrap() + at + 4;
+    strange[next..next + 4].copy_from_slice(b"zz9z");
+    let odd = dir.path().join("odd.mp4");
+    std::fs::write(&odd, strange).unwrap();
+    let player = play(local(&odd), headless(Pace::None, None));
+    let error = wait(&player, "failure", ended).error.unwrap();
+    assert!(error.ends_with("which this build of FFmpeg cannot decode."), "{error}");
+
+    let player = play(local(&path), headless(Pace::Clock, None));
+    player.seek(MediaTime::from_secs_f64(2.7));
+    player.set_gate(true);
+    wait(&player, "end", ended);
+    player.seek(MediaTime::from_secs_f64(2.6));
+    wait(&player, "play after the end", |s| s.phase == PlayerPhase::Playing);
+    let status = wait(&player, "second end", ended);
+    assert_eq!((status.phase, status.seeks.len()), (PlayerPhase::Ended, 2));
+}
+
+/// Bytes whose end is lost for good.
+struct Failing(Vec<u8>);
+
+impl ByteSource for Failing {
+    fn len(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8], _: &Cancel) -> io::Result<usize> {
+        let end = (self.0.len() / 2).min(offset as usize + buf.len());
+        let part = self.0.get(offset as usize..end).filter(|p| !p.is_empty());
+        let part = part.ok_or_else(|| io::Error::other("The disk is full."))?;
+        buf[..part.len()].copy_from_slice(part);
+        Ok(part.len())
+    }
+}
+
+#[test]
+fn what_came_before_a_lost_disk_is_played_and_then_the_reason_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let bytes = std::fs::read(heavy(dir.path(), "a.mp4")).unwrap();
+    let player = play(Reader::new(Arc::new(Failing(bytes))), headless(Pace::None, None));
+    let status = wait(&player, "failure", ended);
+    assert_eq!(status.error.as_deref(), Some("The disk is full."));
+    assert!(status.frames.presented > 20);
 }
 
 #[test]

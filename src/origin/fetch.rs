@@ -153,7 +153,7 @@ impl Job {
             () = shared.down.cancelled() => return Err(self.refused()),
             answer = &mut asked => answer?,
         };
-        shared.mark_up(None).await;
+        shared.mark_up(Some(opened.round_trip())).await;
         if opened.owns_connection() {
             shared.keep_one_warm();
         }

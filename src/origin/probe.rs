@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::client::{Opened, STALL_TIMEOUT, describe};
+use super::client::{STALL_TIMEOUT, describe};
 use super::error::Fault;
 use super::fetch::SHORT_WAIT;
 use super::state::Shared;
@@ -97,14 +97,5 @@ pub(super) async fn first_byte(shared: &Shared) -> Result<Option<Duration>, Faul
     if opened.owns_connection() {
         shared.connection_free();
     }
-    Ok(Some(round_trip(&opened)))
-}
-
-/// A first request pays one round trip for TCP and one for TLS before its own.
-fn round_trip(opened: &Opened) -> Duration {
-    match (opened.fresh, opened.url.scheme()) {
-        (false, _) => opened.took,
-        (true, "https") => opened.took / 3,
-        (true, _) => opened.took / 2,
-    }
+    Ok(Some(opened.round_trip()))
 }

@@ -15,7 +15,7 @@ use url::Url;
 
 use super::api::{OriginEvent, OriginMap};
 use super::check::{Told, check};
-use super::client::{Opened, open};
+use super::client::{MAX_IDLE, Opened, open};
 use super::error::Fault;
 use super::{fetch, map, probe};
 use crate::units::{ByteRange, FetchId, OriginId};
@@ -241,7 +241,7 @@ impl Shared {
     /// A response was read to its end and left its connection open.
     pub fn connection_free(&self) {
         let mut inner = self.inner.lock();
-        inner.idle = (inner.idle + 1).min(4);
+        inner.idle = (inner.idle + 1).min(MAX_IDLE as u32);
     }
 
     /// Sees to it that an open connection lies ready: a seek aborts what runs, which over HTTP/1.1 costs its

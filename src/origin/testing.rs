@@ -206,6 +206,8 @@ pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
 /// A real nginx on a free port of loopback, serving a folder; ended when dropped.
 pub struct Nginx {
     pub port: u16,
+    /// HTTPS with HTTP/2, for `localhost`, by a certificate of its own: `cert.pem` in the folder.
+    pub tls_port: Option<u16>,
     pub dir: tempfile::TempDir,
     child: Child,
 }
@@ -213,25 +215,41 @@ pub struct Nginx {
 impl Nginx {
     /// `None` where nginx is not installed.
     pub async fn start() -> Option<Self> {
+        Self::start_with(false).await
+    }
+
+    /// `None` where nginx or openssl is not installed.
+    pub async fn start_tls() -> Option<Self> {
+        Self::start_with(true).await
+    }
+
+    async fn start_with(tls: bool) -> Option<Self> {
         let binary = ["/usr/sbin/nginx", "/usr/bin/nginx", "/usr/local/bin/nginx", "/opt/homebrew/bin/nginx"];
         let binary = binary.iter().map(Path::new).find(|p| p.exists())?;
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("www")).unwrap();
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap().port();
+        let port = free_port().await;
         let d = dir.path().display();
+        let tls_port = match tls {
+            true => Some(certify(dir.path()).then_some(free_port().await)?),
+            false => None,
+        };
+        let tls = tls_port.map_or(String::new(), |p| {
+            format!("listen 127.0.0.1:{p} ssl http2; ssl_certificate {d}/cert.pem; ssl_certificate_key {d}/key.pem;")
+        });
         let conf = format!(
             "master_process off; daemon off; pid {d}/pid; error_log {d}/error.log;\n\
              events {{ worker_connections 64; }}\n\
-             http {{ log_format c '$connection $http_range $uri'; access_log {d}/access.log c;\n\
+             http {{ log_format c '$connection $http_range $uri $server_protocol'; access_log {d}/access.log c;\n\
              client_body_temp_path {d}/a; proxy_temp_path {d}/b; fastcgi_temp_path {d}/c; uwsgi_temp_path {d}/d;\n\
              scgi_temp_path {d}/e;\n\
-             server {{ listen 127.0.0.1:{port}; root {d}/www; location /moved/ {{ rewrite ^/moved/(.*) /$1 redirect; }} }} }}\n"
+             server {{ listen 127.0.0.1:{port}; {tls} root {d}/www; location /moved/ {{ rewrite ^/moved/(.*) /$1 redirect; }} }} }}\n"
         );
         std::fs::write(dir.path().join("conf"), conf).unwrap();
         let mut command = Command::new(binary);
         command.arg("-c").arg(dir.path().join("conf")).arg("-p").arg(dir.path());
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let nginx = Self { port, dir, child };
+        let nginx = Self { port, tls_port, dir, child };
         let connect = async {
             while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.is_err() {
                 tokio::time::sleep(Duration::from_millis(10)).await;
@@ -267,4 +285,18 @@ impl Drop for Nginx {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+async fn free_port() -> u16 {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap().port()
+}
+
+/// Makes `cert.pem` and `key.pem` for localhost; false where openssl is not installed.
+fn certify(dir: &Path) -> bool {
+    let mut command = Command::new("openssl");
+    command.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]);
+    command.args(["-subj", "/CN=sluicegate test", "-addext", "subjectAltName=DNS:localhost"]);
+    command.args(["-addext", "basicConstraints=critical,CA:FALSE", "-keyout", "key.pem", "-out", "cert.pem"]);
+    let status = command.current_dir(dir).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    status.is_ok_and(|s| s.success())
 }

@@ -177,7 +177,7 @@ mod tests {
     #[test]
     fn hostile_depth_and_lengths_are_refused() {
         assert!(Value::read(&vec![b'l'; 100_000]).is_none());
-        assert!(Value::read(&b"0:".repeat(1)).is_some());
+        assert!(Value::read(b"0:").is_some());
         assert!(Value::read(format!("l{}e", "0:".repeat(30_000)).as_bytes()).is_none());
         for bad in ["i99999999999999999999e", "99999999999999999999:a", "-1:", "d1:a", "i-e", "5:abc", "", "x"] {
             assert!(Value::read(bad.as_bytes()).is_none(), "{bad}");

@@ -61,19 +61,18 @@ pub fn plain(addr: SocketAddr) -> SocketAddr {
     SocketAddr::new(addr.ip().to_canonical(), addr.port())
 }
 
-/// Whether an address can be a peer at all. Only those who may know are believed about this machine itself.
-fn plausible(addr: SocketAddr, source: LinkSource) -> bool {
+/// Whether an address can be a peer at all.
+fn plausible(addr: SocketAddr) -> bool {
     let ip = addr.ip();
     let broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
-    let here = ip.is_loopback() && matches!(source, LinkSource::Dht | LinkSource::Pex);
-    addr.port() != 0 && !ip.is_unspecified() && !ip.is_multicast() && !broadcast && !here
+    addr.port() != 0 && !ip.is_unspecified() && !ip.is_multicast() && !broadcast
 }
 
 impl Book {
     /// Adds an address; true when it is new and worth a dial.
     pub fn add(&mut self, addr: SocketAddr, source: LinkSource, now: Instant) -> bool {
         let addr = plain(addr);
-        if !plausible(addr, source) || self.is_banned(addr) {
+        if !plausible(addr) || self.is_banned(addr) {
             return false;
         }
         if let Some(e) = self.entries.get_mut(&addr) {
@@ -109,7 +108,14 @@ impl Book {
         self.entries.values().filter(|e| e.state == State::Idle).map(|e| e.not_before).min()
     }
 
-    /// A link stands to this address. False when there was one already.
+    /// The link that was dialled stands; it takes the place of any other to this address.
+    pub fn dialled(&mut self, addr: SocketAddr, link: LinkId) {
+        if let Some(e) = self.entries.get_mut(&plain(addr)) {
+            e.state = State::Linked(link);
+        }
+    }
+
+    /// A link that came in stands to this address. False when there was one already.
     pub fn linked(&mut self, addr: SocketAddr, link: LinkId, source: LinkSource, now: Instant) -> bool {
         self.add(addr, source, now);
         let Some(e) = self.entries.get_mut(&plain(addr)) else { return true };
@@ -229,9 +235,9 @@ mod tests {
     }
 
     #[test]
-    fn strangers_cannot_fill_it_nor_name_this_machine() {
+    fn strangers_cannot_fill_it_nor_name_what_is_no_peer() {
         let (mut b, now) = (Book::default(), Instant::now());
-        for bad in ["0.0.0.0:1", "224.0.0.1:5", "1.2.3.4:0", "255.255.255.255:9", "127.0.0.1:22", "[::1]:22"] {
+        for bad in ["0.0.0.0:1", "224.0.0.1:5", "1.2.3.4:0", "255.255.255.255:9", "[ff02::1]:6"] {
             assert!(!b.add(bad.parse().unwrap(), LinkSource::Pex, now), "{bad}");
         }
         for i in 0..MAX_ENTRIES as u32 + 100 {

@@ -72,8 +72,11 @@ async fn dht(shared: &Arc<Shared>) -> anyhow::Result<()> {
         tokio::select! {
             addr = peers.next() => {
                 let Some(addr) = addr else { anyhow::bail!("the DHT ended") };
-                found += 1;
-                shared.found([addr], LinkSource::Dht);
+                // Nobody out there knows who listens on this machine.
+                if !addr.ip().to_canonical().is_loopback() {
+                    found += 1;
+                    shared.found([addr], LinkSource::Dht);
+                }
             }
             () = sleep(Duration::from_secs(1)) => {}
         }
@@ -81,7 +84,7 @@ async fn dht(shared: &Arc<Shared>) -> anyhow::Result<()> {
         let nodes = stats.routing_table_size + stats.routing_table_size_v6;
         let line = match nodes {
             0 => "DHT · joining".into(),
-            n => format!("DHT · {n} nodes · {found} peers"),
+            n => format!("DHT · {n} nodes · {}", tracker::peers(found)),
         };
         shared.post(2, "dht", line);
     }
@@ -103,6 +106,6 @@ async fn follow(shared: &Arc<Shared>, stream: impl Stream<Item = SocketAddr>) {
     while let Some(addr) = stream.next().await {
         found += 1;
         shared.found([addr], LinkSource::Lsd);
-        shared.post(3, "lsd", format!("local network · {found} peers"));
+        shared.post(3, "lsd", format!("local network · {}", tracker::peers(found)));
     }
 }

@@ -74,7 +74,7 @@ pub async fn run(shared: &Arc<Shared>, shaken: Shaken) -> Result<(), NoPlace> {
     let place = shared.place(&peer, addr, outgoing)?;
     let link = place.link;
     if outgoing {
-        shared.book.lock().linked(addr, link, source, tokio::time::Instant::now());
+        shared.book.lock().dialled(addr, link);
     }
     let info =
         LinkInfo { addr, peer_id: peer.peer_id, client: client::from_peer_id(&peer.peer_id), source, outgoing, rtt };

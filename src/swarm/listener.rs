@@ -34,12 +34,16 @@ pub struct Listening {
 /// Binds `addr`, or the same address with a free port when its port is taken. An unspecified address is joined by
 /// that of the other family, where this machine has it.
 pub fn bind(addr: SocketAddr) -> io::Result<Listening> {
-    let (first, busy) = match bind_one(addr) {
-        Ok(s) => (s, None),
-        Err(e) if addr.port() != 0 && !matches!(e.kind(), io::ErrorKind::AddrNotAvailable) => {
-            (bind_one(SocketAddr::new(addr.ip(), 0))?, Some(addr.port()))
+    let first = bind_one(addr).map(|s| (s, None)).or_else(|e| match addr.ip() {
+        // A machine without IPv6.
+        IpAddr::V6(ip) if ip.is_unspecified() && e.kind() != io::ErrorKind::AddrInUse => {
+            bind_one((Ipv4Addr::UNSPECIFIED, addr.port()).into()).map(|s| (s, None))
         }
-        Err(e) => return Err(e),
+        _ => Err(e),
+    });
+    let (first, busy) = match first {
+        Err(_) if addr.port() != 0 => (bind_one(SocketAddr::new(addr.ip(), 0))?, Some(addr.port())),
+        other => other?,
     };
     let local = first.local_addr()?;
     let mut sockets = vec![first];
@@ -126,4 +130,24 @@ async fn shake(shared: &Shared, mut stream: TcpStream, addr: SocketAddr) -> Resu
     link::count(shared, 2 * handshake::LEN);
     let peer = Handshake::decode(&bytes)?;
     Ok(Shaken { stream, peer, addr, source: LinkSource::Incoming, outgoing: false, rtt: None })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_unspecified_address_takes_both_families() {
+        let v4 = bind("0.0.0.0:0".parse().unwrap()).unwrap();
+        let port = v4.local.port();
+        TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        // Only where this machine has IPv6 at all.
+        if std::net::TcpListener::bind("[::1]:0").is_ok() {
+            TcpStream::connect(("::1", port)).await.unwrap();
+            let v6 = bind("[::]:0".parse().unwrap()).unwrap();
+            TcpStream::connect(("127.0.0.1", v6.local.port())).await.unwrap();
+        }
+        assert_eq!(bind(v4.local).unwrap().busy, Some(port));
+        assert!(bind("203.0.113.1:0".parse().unwrap()).is_err(), "not an address of this machine");
+    }
 }

@@ -96,6 +96,17 @@ pub enum Progress {
     Garbage,
 }
 
+/// What a check led to.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// This is it, and nobody had it before.
+    First,
+    /// Nothing new; go on.
+    Again,
+    /// This peer lied for certain.
+    Liar(LinkId),
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Fetch {
@@ -179,17 +190,17 @@ impl Fetch {
         }
     }
 
-    /// The hash of a whole was checked. Gives the peers that lied for certain.
-    pub fn checked(&mut self, size: usize, from: &[LinkId], good: bool) -> Vec<LinkId> {
-        if good {
-            *self = Self { done: true, ..Self::default() };
-            return Vec::new();
-        }
-        match from {
-            [liar] => vec![*liar],
-            _ => {
+    /// The hash of a whole was checked.
+    pub fn checked(&mut self, size: usize, from: &[LinkId], good: bool) -> Verdict {
+        match (good, from) {
+            (true, _) => {
+                let before = std::mem::replace(self, Self { done: true, ..Self::default() });
+                if before.done { Verdict::Again } else { Verdict::First }
+            }
+            (false, [liar]) => Verdict::Liar(*liar),
+            (false, _) => {
                 self.doubted.extend(u32::try_from(size));
-                Vec::new()
+                Verdict::Again
             }
         }
     }
@@ -253,7 +264,8 @@ mod tests {
         }
         let Progress::Whole { bytes, from } = f.data(A, 3, size, part(3, size, 3)) else { panic!() };
         assert_eq!((bytes.len(), bytes[0], bytes[PIECE as usize], from), (size as usize, 0, 1, vec![A, B]));
-        f.checked(bytes.len(), &[A, B], true);
+        assert_eq!(f.checked(bytes.len(), &[A, B], true), Verdict::First);
+        assert_eq!(f.checked(bytes.len(), &[A, B], true), Verdict::Again);
         assert!(f.ask(A, size, now).is_empty());
     }
 
@@ -264,11 +276,11 @@ mod tests {
         f.ask(B, size, now);
         f.data(A, 0, size, part(0, size, 0));
         let Progress::Whole { from, .. } = f.data(B, 1, size, part(1, size, 66)) else { panic!() };
-        assert_eq!(f.checked(size as usize, &from, false), []);
+        assert_eq!(f.checked(size as usize, &from, false), Verdict::Again);
         assert_eq!((f.ask(A, size, now), f.ask(B, size, now)), (vec![0, 1], vec![0, 1]));
         f.data(B, 0, size, part(0, size, 66));
         let Progress::Whole { from, .. } = f.data(B, 1, size, part(1, size, 66)) else { panic!() };
-        assert_eq!(f.checked(size as usize, &from, false), [B]);
+        assert_eq!(f.checked(size as usize, &from, false), Verdict::Liar(B));
         f.data(A, 0, size, part(0, size, 0));
         assert!(matches!(f.data(A, 1, size, part(1, size, 1)), Progress::Whole { .. }));
     }

@@ -12,6 +12,9 @@ use super::benc::{Value, Writer};
 pub const INTERVAL: Duration = Duration::from_secs(60);
 pub const MIN_INTERVAL: Duration = Duration::from_secs(30);
 
+/// Our first message follows the handshake by this: time for the first links to stand.
+pub const FIRST: Duration = Duration::from_secs(2);
+
 /// Addresses that are taken from one message, and that we put in one.
 pub const MAX_TAKEN: usize = 100;
 const MAX_TOLD: usize = 50;

@@ -19,7 +19,7 @@ use super::api::{LinkSource, SwarmEvent};
 use super::budget;
 use super::handshake::{Extended, OUR_DONT_HAVE, OUR_METADATA, OUR_PEX};
 use super::link::{LinkEnd, count, extended};
-use super::metadata::{MetadataMessage, Progress};
+use super::metadata::{MetadataMessage, Progress, Verdict};
 use super::pex;
 use super::queue::Queue;
 use super::shared::{Known, Shared};
@@ -86,7 +86,7 @@ impl<'a> Reader<'a> {
             interested: false,
             extended: Extended::default(),
             pex_heard: None,
-            pex_next: Instant::now() + Duration::from_secs(5),
+            pex_next: Instant::now() + pex::FIRST,
             pex_told: pex::Told::default(),
         }
     }
@@ -166,9 +166,10 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// While metadata is missing, a peer's silence must be noticed soon.
+    /// While metadata is missing, a peer's silence must be noticed soon; and peers are told of soon after the start.
     fn tick(&self) -> Duration {
-        Duration::from_secs(if self.known.is_none() { 1 } else { 10 })
+        let early = self.known.is_none() || self.pex_next < Instant::now() + pex::FIRST;
+        Duration::from_secs(if early { 1 } else { 10 })
     }
 
     fn size_buffer(&self, rd: &OwnedReadHalf, rate: Option<u64>) {
@@ -399,12 +400,11 @@ impl<'a> Reader<'a> {
             sha.finish()
         });
         let good = sum.await.is_ok_and(|s| s == self.shared.config.info_hash.0);
-        let liars = self.shared.metadata.lock().checked(bytes.len(), from, good);
-        for liar in liars {
-            self.shared.close(liar, true);
-        }
-        if good {
-            return self.tell(SwarmEvent::Metadata(bytes)).await;
+        let verdict = self.shared.metadata.lock().checked(bytes.len(), from, good);
+        match verdict {
+            Verdict::First => return self.tell(SwarmEvent::Metadata(bytes)).await,
+            Verdict::Again => {}
+            Verdict::Liar(liar) => self.shared.close(liar, true),
         }
         self.ask_metadata();
         Ok(())
@@ -417,8 +417,9 @@ impl<'a> Reader<'a> {
         }
         self.pex_heard = Some(Instant::now());
         // A peer on this machine may speak of others on it; a stranger may not make us knock on our own doors.
-        let source = if self.addr.ip().is_loopback() { LinkSource::Lsd } else { LinkSource::Pex };
-        self.shared.found(pex::added(payload).unwrap_or_default(), source);
+        let here = self.addr.ip().is_loopback();
+        let added = pex::added(payload).unwrap_or_default();
+        self.shared.found(added.into_iter().filter(|a| here || !a.ip().to_canonical().is_loopback()), LinkSource::Pex);
     }
 
     fn tell_peers(&mut self) {

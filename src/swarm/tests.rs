@@ -100,7 +100,7 @@ fn known(pieces: u32, have: impl IntoIterator<Item = u32>) -> (KnownTorrent, [u8
         set.insert(PieceIndex(p));
     });
     // Three pieces of metadata, the last one short.
-    let info_bytes = Bytes::from((0..40_000u32).map(|i| (i * 31 >> 3) as u8).collect::<Vec<_>>());
+    let info_bytes = Bytes::from((0..40_000u32).map(|i| ((i * 31) >> 3) as u8).collect::<Vec<_>>());
     let mut sha = Sha1::new();
     sha.update(&info_bytes);
     (KnownTorrent { layout, info_bytes, private: false, have: set }, sha.finish())
@@ -322,8 +322,159 @@ async fn peers_are_found_through_http_trackers_and_through_peers() {
     let first = announces.recv().await.unwrap();
     assert!(first.contains("auth=1&info_hash=") && first.contains("event=started"), "{first}");
     assert!(first.contains(&format!("port={}&", side.addr().port())) && first.contains("left=131072&"), "{first}");
-    assert!(side.swarm.status().sources.iter().any(|s| s.ends_with("1 peers")));
+    assert!(side.swarm.status().sources.iter().any(|s| s.ends_with("· 1 peer")));
     side.swarm.shutdown().await;
     let last = announces.recv().await.unwrap();
     assert!(last.contains("event=stopped"), "an interval of 0 is not obeyed: {last}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn peers_tell_peers_about_peers_unless_the_torrent_is_private() {
+    let (t, hash) = known(5, [0]);
+    let hub = Side::start(config(hash, vec![]), Some(t.clone()));
+    let a = Side::start(config(hash, vec![hub.addr()]), Some(t.clone()));
+    let b = Side::start(config(hash, vec![hub.addr()]), Some(t.clone()));
+    let private = Side::start(config(hash, vec![]), Some(KnownTorrent { private: true, ..t }));
+    assert!(a.swarm.shared.uses_pex() && !private.swarm.shared.uses_pex());
+    assert!(private.swarm.shared.public_discovery.is_cancelled() && !private.swarm.shared.cancel.is_cancelled());
+    let (seen, there) = (a.swarm.shared.clone(), b.addr());
+    let drain = |side: Side| {
+        tokio::spawn(async move {
+            let Side { swarm: _swarm, mut events, .. } = side;
+            while events.recv().await.is_some() {}
+        })
+    };
+    let _all = [drain(hub), drain(a), drain(b)];
+    let met = async {
+        while !seen.dialable(LinkId(0)).contains(&there) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(LIMIT, met).await.expect("the two never heard of each other");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_receive_budget_slows_but_does_not_stop() {
+    let (full, hash) = known(5, 0..5);
+    let mut seed = Side::start(config(hash, vec![]), Some(full));
+    let mut leech = Side::start(config(hash, vec![seed.addr()]), Some(known(5, []).0));
+    leech.swarm.set_receive_budget(Some(100_000));
+    let (to_seed, _) = leech.up().await;
+    let (to_leech, _) = seed.up().await;
+    seed.swarm.send(to_leech, LinkCommand::Choke(false));
+    leech.until("unchoke", |e| matches!(e, SwarmEvent::Unchoked { .. }).then_some(())).await;
+    for (round, budget) in [Some(100_000), None].into_iter().enumerate() {
+        leech.swarm.set_receive_budget(budget);
+        for piece in (0..5).map(PieceIndex) {
+            leech.swarm.send(to_seed, LinkCommand::Request { piece, begin: 0, len: 16384 });
+        }
+        for _ in 0..5 {
+            let piece = seed
+                .until("request", |e| match e {
+                    SwarmEvent::Requested { piece, .. } => Some(*piece),
+                    _ => None,
+                })
+                .await;
+            let data = Bytes::from(vec![round as u8; 16384]);
+            seed.swarm.send(to_leech, LinkCommand::Send { piece, begin: 0, data });
+        }
+        for _ in 0..5 {
+            leech.until("block", |e| matches!(e, SwarmEvent::Block { .. }).then_some(())).await;
+        }
+    }
+}
+
+/// Half of it messages of known kinds and plausible lengths, so that it gets far.
+fn noise(seed: u64) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    let mut out = Vec::new();
+    for _ in 0..20 {
+        let kind = [0, 1, 2, 3, 4, 6, 7, 8, 9, 13, 14, 15, 16, 17, 20, 20, 20, 99][next() as usize % 18];
+        let len = match kind {
+            4 | 13 | 17 => 4,
+            6 | 8 | 16 => 12,
+            7 => 8 + next() as u32 % 50,
+            9 => 2,
+            20 | 99 => 1 + next() as u32 % 80,
+            _ => 0,
+        };
+        out.extend_from_slice(&(len + 1).to_be_bytes());
+        out.push(kind);
+        let body = (0..len).map(|i| match (kind, i) {
+            (20, 0) => [0, 1, 3, 7][next() as usize % 4],
+            (20, _) => b"d1:md11:ut_metadatai3e8:msg_typei0e5:piece5:added6:ei9l"[next() as usize % 55],
+            _ => [0, 0, 0, 1, 255][next() as usize % 5],
+        });
+        out.extend(body.collect::<Vec<_>>());
+    }
+    out.truncate(out.len() - next() as usize % 40);
+    out
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn noise_of_every_kind_ends_links_and_nothing_else() {
+    let (t, hash) = known(5, 0..3);
+    for torrent in [Some(t), None] {
+        let mut side = Side::start(config(hash, vec![]), torrent);
+        for seed in 0..150u64 {
+            let mut id = [0; 20];
+            id[..8].copy_from_slice(&seed.to_le_bytes());
+            let mut bytes = Handshake::ours(InfoHash(hash), id).encode().to_vec();
+            bytes.extend(noise(seed));
+            let mut s = TcpStream::connect(side.addr()).await.unwrap();
+            let _ = s.write_all(&bytes).await;
+            let _ = s.shutdown().await;
+            let reason = side.down().await;
+            assert!(!reason.contains("inside this program"), "{seed}");
+        }
+        assert_eq!(side.swarm.shared.link_count(), 0);
+    }
+}
+
+/// Many blocks through a driver's channel of four: the order of requests, every byte, and little besides them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_blocks_arrive_whole_and_in_order() {
+    const PIECES: u32 = 400;
+    let (full, hash) = known(PIECES, 0..PIECES);
+    let mut seed = Side::start(config(hash, vec![]), Some(full));
+    let mut leech = Side::start(config(hash, vec![seed.addr()]), Some(known(PIECES, []).0));
+    let content = |p: u32, begin: u32| Bytes::from(vec![(p * 2 + begin / 16384) as u8; 16384]);
+    let (to_leech, _) = seed.up().await;
+    seed.swarm.send(to_leech, LinkCommand::Choke(false));
+    let serving = tokio::spawn(async move {
+        while let Some(e) = seed.events.recv().await {
+            if let SwarmEvent::Requested { link, piece, begin, .. } = e {
+                seed.swarm.send(link, LinkCommand::Send { piece, begin, data: content(piece.0, begin) });
+            }
+        }
+    });
+    let (to_seed, _) = leech.up().await;
+    leech.until("unchoke", |e| matches!(e, SwarmEvent::Unchoked { .. }).then_some(())).await;
+    let mut asked = (0..PIECES).flat_map(|p| [(p, 0), (p, 16384)]);
+    let mut expected = asked.clone();
+    let mut ask = |n: usize| {
+        for (p, begin) in asked.by_ref().take(n) {
+            leech.swarm.send(to_seed, LinkCommand::Request { piece: PieceIndex(p), begin, len: 16384 });
+        }
+    };
+    ask(100);
+    while let Some((p, b)) = expected.next() {
+        let e = loop {
+            let e = timeout(LIMIT, leech.events.recv()).await.expect("stuck").expect("ended");
+            if let SwarmEvent::Block { piece, begin, data, .. } = e {
+                break (piece.0, begin, data);
+            }
+        };
+        assert_eq!(e, (p, b, content(p, b)));
+        ask(1);
+    }
+    let (payload, protocol) = (u64::from(PIECES) * 32768, leech.swarm.status().protocol_bytes);
+    assert!(protocol < payload / 200, "{protocol} bytes besides {payload}");
+    serving.abort();
 }

@@ -93,6 +93,11 @@ pub fn start(shared: &Arc<Shared>) {
     }
 }
 
+/// "1 peer", "14 peers".
+pub fn peers(n: usize) -> String {
+    format!("{n} {}", if n == 1 { "peer" } else { "peers" })
+}
+
 /// As people may see it.
 fn display(url: &Url) -> String {
     let port = url.port().map(|p| format!(":{p}")).unwrap_or_default();
@@ -122,7 +127,7 @@ async fn run(shared: Arc<Shared>, url: Url, http: Arc<Http>, key: u32) {
                 failures = 0;
                 started = true;
                 completed |= done;
-                post(&format!("{} peers", answer.peers.len()));
+                post(&peers(answer.peers.len()));
                 shared.found(answer.peers, LinkSource::Tracker);
                 answer.interval.clamp(LEAST, MOST)
             }

@@ -9,6 +9,7 @@ use librqbit_sha1_wrapper::{ISha1, Sha1};
 
 use super::tests::{Side, config};
 use super::*;
+use crate::torrent::InfoHash;
 use crate::units::{Layout, PieceSet};
 
 const PIECE_LEN: u32 = 32 * 1024;
@@ -30,6 +31,12 @@ fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
+fn sha1(bytes: &[u8]) -> [u8; 20] {
+    let mut sha = Sha1::new();
+    sha.update(bytes);
+    sha.finish()
+}
+
 /// Makes the file and its torrent and starts the daemon on them. Gives the torrent's info dictionary.
 fn seed(dir: &Path, data: &[u8]) -> Option<(Daemon, Bytes)> {
     let (file, torrent, cfg) = (dir.join("film.bin"), dir.join("film.torrent"), dir.join("config"));
@@ -42,7 +49,8 @@ fn seed(dir: &Path, data: &[u8]) -> Option<(Daemon, Bytes)> {
     // The info dictionary is a value of its own; what follows it tells its length.
     let (_, rest) = super::benc::Value::read(&bytes[at..]).unwrap();
     let info = Bytes::copy_from_slice(&bytes[at..bytes.len() - rest.len()]);
-    std::fs::copy(&torrent, cfg.join("torrents/film.torrent")).unwrap();
+    // By this name alone it finds the metadata again when a peer asks for it.
+    std::fs::copy(&torrent, cfg.join(format!("torrents/{}.torrent", InfoHash(sha1(&info))))).unwrap();
     let (peers, rpc) = (free_port(), free_port());
     let settings = serde_json::json!({
         "bind-address-ipv4": "127.0.0.1", "bind-address-ipv6": "::1", "peer-port": peers, "rpc-port": rpc,
@@ -54,7 +62,23 @@ fn seed(dir: &Path, data: &[u8]) -> Option<(Daemon, Bytes)> {
     let mut command = Command::new("transmission-daemon");
     command.args(["--foreground", "--no-auth", "--config-dir"]).arg(&cfg).args(["--download-dir"]).arg(dir);
     let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().ok()?;
-    Some((Daemon { child, addr: SocketAddr::from(([127, 0, 0, 1], peers)) }, info))
+    let daemon = Daemon { child, addr: SocketAddr::from(([127, 0, 0, 1], peers)) };
+    // A file found on disk is not looked at unless asked, and who links before that hears of no piece, ever.
+    let asked = std::time::Instant::now();
+    let remote = |args: &[&str]| {
+        let out = Command::new("transmission-remote").arg(rpc.to_string()).args(args).output();
+        out.map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).unwrap_or_default()
+    };
+    let mut verifying = false;
+    loop {
+        verifying = verifying || remote(&["-t", "1", "-v"]).contains("success");
+        let said = remote(&["-t", "1", "-i"]);
+        if said.contains("Percent Done: 100%") {
+            return Some((daemon, info));
+        }
+        assert!(asked.elapsed() < Duration::from_secs(30), "the daemon does not get ready: {said}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 /// Metadata, bitfield, unchoke (up to ten seconds on its side) and a block, from a magnet link's knowledge alone.
@@ -66,9 +90,7 @@ async fn transmission_gives_metadata_bitfield_and_blocks() {
         eprintln!("transmission-daemon is not installed: nothing was tested");
         return;
     };
-    let mut sha = Sha1::new();
-    sha.update(&info);
-    let mut side = Side::start(config(sha.finish(), vec![daemon.addr]), None);
+    let mut side = Side::start(config(sha1(&info), vec![daemon.addr]), None);
     let metadata = side
         .until("metadata", |e| match e {
             SwarmEvent::Metadata(b) => Some(b.clone()),
@@ -79,20 +101,7 @@ async fn transmission_gives_metadata_bitfield_and_blocks() {
     let layout = Layout::new(data.len() as u64, PIECE_LEN).unwrap();
     let have = PieceSet::new(layout.piece_count());
     side.swarm.set_torrent(KnownTorrent { layout, info_bytes: metadata, private: false, have });
-    // It may still be checking its file when we arrive, and then tell of each piece on its own.
-    let mut all = PieceSet::new(layout.piece_count());
-    while !all.is_full() {
-        let got = side
-            .until("bitfield or have", |e| match e {
-                SwarmEvent::Bitfield { pieces, .. } => Some(pieces.iter().collect()),
-                SwarmEvent::Have { piece, .. } => Some(vec![*piece]),
-                _ => None,
-            })
-            .await;
-        got.into_iter().for_each(|p| {
-            all.insert(p);
-        });
-    }
+    assert!(side.bitfield().await.is_full());
     let client = |e: &SwarmEvent| match e {
         SwarmEvent::Client { client, .. } => Some(client.clone()),
         _ => None,

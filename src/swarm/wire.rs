@@ -83,18 +83,12 @@ mod kind {
 }
 
 /// Cuts a stream of bytes into messages.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Decoder {
     /// Bytes of an unknown message still to be dropped.
     skip: usize,
     /// The length a bitfield must have, once the number of pieces is known.
     bitfield_len: Option<usize>,
-}
-
-impl Default for Decoder {
-    fn default() -> Self {
-        Self { skip: 0, bitfield_len: None }
-    }
 }
 
 impl Decoder {

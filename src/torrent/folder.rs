@@ -112,7 +112,7 @@ mod unix {
         // SAFETY: the string ends in NUL and outlives the call; the descriptor is open for as long as it is borrowed.
         match check(unsafe { libc::mkdirat(at.as_raw_fd(), c_name.as_ptr(), 0o700) }) {
             // Another thread of ours may have been faster.
-            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(e),
             made => Ok((open_at(at, name, libc::O_RDONLY | libc::O_DIRECTORY)?, made.is_ok())),
         }
     }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::names::display_component;
-use super::parse::{MAX_URLS, TRACKER, WEB, is_url};
+use super::urls::{MAX_URLS, TRACKER, WEB, is_url};
 use super::{InfoHash, Magnet, TorrentError};
 
 /// A pasted text longer than this is no magnet link, in bytes.

@@ -10,10 +10,12 @@ mod magnet;
 pub mod meta;
 mod names;
 mod parse;
+mod plain_video;
 mod resume;
 mod store;
 #[cfg(test)]
 pub(crate) mod testing;
+mod urls;
 
 pub use describe::{describe_magnet, is_video, video_files, web_seed_input};
 pub use disk::DiskPool;

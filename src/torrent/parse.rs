@@ -5,12 +5,13 @@
 
 use bytes::Bytes;
 use librqbit_bencode::{BencodeValue, WithRawBytes, from_bytes};
-use librqbit_buffers::{ByteBuf, ByteBufOwned};
+use librqbit_buffers::ByteBuf;
 use librqbit_core::torrent_metainfo::{TorrentMetaV1File, TorrentMetaV1Info};
 use librqbit_sha1_wrapper::{ISha1, Sha1};
 use serde::Deserialize;
 
 use super::names::{Names, component, display_component};
+use super::urls::{Value, WEB, collect_urls, trackers};
 use super::{FileEntry, InfoHash, Magnet, Metainfo, TorrentError, bencode};
 use crate::units::{ByteRange, Layout};
 
@@ -22,14 +23,6 @@ const MAX_PIECE_LEN: i64 = 64 << 20;
 
 /// Bounds memory: each costs some hundred bytes, here and in whatever lists them.
 const MAX_FILES: usize = 300_000;
-
-/// Trackers and web seeds kept; real torrents have up to about 100 trackers.
-pub(super) const MAX_URLS: usize = 256;
-
-/// Longest URL kept, in bytes.
-pub(super) const MAX_URL: usize = 2048;
-
-type Value = BencodeValue<ByteBufOwned>;
 
 /// Fields whose shape varies in the wild are taken as any value, so that a slip in one does not cost the torrent.
 #[derive(Deserialize)]
@@ -72,9 +65,9 @@ struct RawFile<'a> {
     attr: Option<ByteBuf<'a>>,
 }
 
-/// One file before its path is cleaned.
-struct Listed {
-    components: Vec<String>,
+/// One file before its path is decoded and cleaned.
+struct Listed<'a> {
+    path: Vec<ByteBuf<'a>>,
     len: u64,
     padding: bool,
 }
@@ -122,36 +115,6 @@ impl Metainfo {
         let info: RawInfo<'_> = from_bytes(&raw).map_err(|_| WRONG_KIND)?;
         build(info, &raw, info_bytes, magnet.name.as_deref(), trackers, magnet.web_seeds.clone())
     }
-
-    /// A plain video behind a URL: one file, no hashes, named after the URL's last part. `None` when `len` is 0.
-    /// The same URL and length always give the same info hash, by which its cache is found again.
-    pub fn plain_video(url: &str, len: u64) -> Option<Self> {
-        // About 4,000 pieces: small enough to forget little when one is lost, few enough to draw.
-        let piece_len = (len / 4096).next_power_of_two().clamp(256 << 10, 16 << 20) as u32;
-        let layout = Layout::new(len, piece_len)?;
-        let parsed = url::Url::parse(url).ok();
-        let last = parsed.as_ref().and_then(|u| u.path_segments()?.rfind(|s| !s.is_empty()));
-        let name = last.map(percent_decoded).unwrap_or_else(|| "video".to_owned());
-        let display = display_component(&name);
-        let file = FileEntry {
-            path: component(&name).into(),
-            display: display.clone(),
-            range: ByteRange::new(0, len),
-            padding: false,
-        };
-        Some(Self {
-            info_hash: sha1(format!("{len} {url}").as_bytes()),
-            name: display,
-            layout,
-            files: vec![file],
-            piece_hashes: Bytes::new(),
-            private: false,
-            trackers: Vec::new(),
-            web_seeds: vec![url.to_owned()],
-            info_bytes: Bytes::new(),
-            multi_file: false,
-        })
-    }
 }
 
 const WRONG_KIND: TorrentError = TorrentError::Damaged("a field in it is of the wrong kind");
@@ -180,10 +143,10 @@ fn build(
     let name = name.or_else(|| fallback_name.map(str::to_owned)).unwrap_or_else(|| info_hash.to_string());
     let multi_file = info.files.is_some();
     let listed = match info.files {
-        Some(files) => list_files(files, &decode)?,
+        Some(files) => list_files(files)?,
         None => {
             let len = info.length.ok_or(TorrentError::Missing("length"))?;
-            vec![Listed { components: vec![name.clone()], len: length(len)?, padding: false }]
+            vec![Listed { path: vec![ByteBuf(name.as_bytes())], len: length(len)?, padding: false }]
         }
     };
     let total = listed.iter().try_fold(0u64, |sum, f| sum.checked_add(f.len));
@@ -205,8 +168,9 @@ fn build(
         _ => Bytes::copy_from_slice(pieces),
     };
     let private = matches!(info.private, Some(BencodeValue::Integer(n)) if n != 0);
+    let files = place(&listed, &decode);
+    drop(listed);
     let name = display_component(&name);
-    let files = place(listed);
     Ok(Metainfo { info_hash, name, layout, files, piece_hashes, private, trackers, web_seeds, info_bytes, multi_file })
 }
 
@@ -216,7 +180,7 @@ fn length(len: i64) -> Result<u64, TorrentError> {
     u64::try_from(len).map_err(|_| BAD_LENGTH)
 }
 
-fn list_files(files: Vec<RawFile<'_>>, decode: &impl Fn(&[u8]) -> String) -> Result<Vec<Listed>, TorrentError> {
+fn list_files(files: Vec<RawFile<'_>>) -> Result<Vec<Listed<'_>>, TorrentError> {
     if files.len() > MAX_FILES {
         return Err(TorrentError::TooManyFiles { max: MAX_FILES });
     }
@@ -229,29 +193,26 @@ fn list_files(files: Vec<RawFile<'_>>, decode: &impl Fn(&[u8]) -> String) -> Res
             None => return Err(TorrentError::Missing("length")),
         };
         let path = f.path_utf8.or(f.path).filter(|p| !p.is_empty()).ok_or(TorrentError::Missing("path"))?;
-        let components: Vec<String> = path.iter().map(|c| decode(c.0)).collect();
         // BitComet's padding predates the attribute.
-        let padding = attr.contains(&b'p') || components.last().is_some_and(|n| n.starts_with("_____padding_file_"));
-        Ok(Listed { components, len, padding })
+        let padding = attr.contains(&b'p') || path.last().is_some_and(|n| n.0.starts_with(b"_____padding_file_"));
+        Ok(Listed { path, len, padding })
     });
     list.collect()
 }
 
-/// Lays the files end to end and gives each its path.
-fn place(listed: Vec<Listed>) -> Vec<FileEntry> {
-    let clean: Vec<Vec<String>> = listed
-        .iter()
-        .map(|f| if f.padding { Vec::new() } else { f.components.iter().map(|c| component(c)).collect() })
-        .collect();
-    let mut names = Names::new(clean.iter().map(Vec::as_slice));
+/// Lays the files end to end and gives each its path. Paths are cleaned twice rather than kept: a hostile torrent's
+/// can take many times the room of the torrent.
+fn place(listed: &[Listed<'_>], decode: &impl Fn(&[u8]) -> String) -> Vec<FileEntry> {
+    let clean = |f: &Listed<'_>| f.path.iter().map(|c| component(&decode(c.0))).collect::<Vec<_>>();
+    // Padding is never on disk and needs no name there.
+    let mut names = Names::new(listed.iter().filter(|f| !f.padding).map(clean));
     let mut start = 0u64;
     let mut files = Vec::with_capacity(listed.len());
-    for (index, (file, clean)) in listed.iter().zip(&clean).enumerate() {
+    for (index, file) in listed.iter().enumerate() {
         let range = ByteRange::new(start, start.saturating_add(file.len));
         start = range.end;
-        let display = file.components.iter().map(|c| display_component(c)).collect::<Vec<_>>().join("/");
-        // Padding is never on disk and needs no name there.
-        let path = if file.padding { Default::default() } else { names.claim(index, clean) };
+        let display = file.path.iter().map(|c| display_component(&decode(c.0))).collect::<Vec<_>>().join("/");
+        let path = if file.padding { Default::default() } else { names.claim(index, &clean(file)) };
         files.push(FileEntry { path, display, range, padding: file.padding });
     }
     files
@@ -280,62 +241,6 @@ fn decoder(info: &RawInfo<'_>) -> impl Fn(&[u8]) -> String + use<> {
     }
 }
 
-/// What a tracker may be reached by.
-pub(super) const TRACKER: &[&str] = &["http", "https", "udp"];
-
-/// What a web seed may be reached by.
-pub(super) const WEB: &[&str] = &["http", "https"];
-
-/// A URL of one of these schemes, of sane length.
-pub(super) fn is_url(s: &str, schemes: &[&str]) -> bool {
-    s.len() <= MAX_URL
-        && url::Url::parse(s)
-            .is_ok_and(|u| schemes.contains(&u.scheme()) && u.host_str().is_some_and(|h| !h.is_empty()))
-}
-
-/// BEP 12: the list replaces `announce` where there is one.
-fn trackers(announce: Option<&Value>, list: Option<&Value>) -> Vec<Vec<String>> {
-    let mut all: Vec<String> = Vec::new();
-    let mut tiers = Vec::new();
-    let listed = match list {
-        Some(BencodeValue::List(tiers)) => tiers.as_slice(),
-        _ => &[],
-    };
-    for tier in listed {
-        let before = all.len();
-        collect_urls(Some(tier), TRACKER, &mut all);
-        if let Some(new) = all.get(before..).filter(|new| !new.is_empty()) {
-            tiers.push(new.to_vec());
-        }
-    }
-    // A list with nothing usable in it is as good as none.
-    if tiers.is_empty() {
-        collect_urls(announce, TRACKER, &mut all);
-        tiers.extend((!all.is_empty()).then_some(all));
-    }
-    tiers
-}
-
-/// The URLs in a string or a list of strings that are of these schemes and not there yet.
-fn collect_urls(value: Option<&Value>, schemes: &[&str], out: &mut Vec<String>) {
-    let values = match value {
-        Some(BencodeValue::List(list)) => list.as_slice(),
-        Some(value) => std::slice::from_ref(value),
-        None => &[],
-    };
-    for value in values {
-        if out.len() >= MAX_URLS {
-            return;
-        }
-        let BencodeValue::Bytes(bytes) = value else { continue };
-        let Ok(url) = std::str::from_utf8(&bytes.0) else { continue };
-        let url = url.trim();
-        if is_url(url, schemes) && !out.iter().any(|u| u == url) {
-            out.push(url.to_owned());
-        }
-    }
-}
-
 pub(super) fn sha1(bytes: &[u8]) -> InfoHash {
     let mut sha1 = Sha1::new();
     sha1.update(bytes);
@@ -347,26 +252,6 @@ fn position(whole: &[u8], part: &[u8]) -> Option<std::ops::Range<usize>> {
     let start = (part.as_ptr() as usize).checked_sub(whole.as_ptr() as usize)?;
     let end = start.checked_add(part.len())?;
     (end <= whole.len()).then_some(start..end)
-}
-
-/// A URL's path segment as text.
-fn percent_decoded(s: &str) -> String {
-    let mut out = Vec::with_capacity(s.len());
-    let mut rest = s.as_bytes();
-    while let Some((&first, tail)) = rest.split_first() {
-        let hex = |i: usize| tail.get(i).and_then(|&b| char::from(b).to_digit(16));
-        match (first, hex(0), hex(1)) {
-            (b'%', Some(high), Some(low)) => {
-                out.push((high * 16 + low) as u8);
-                rest = tail.get(2..).unwrap_or_default();
-            }
-            _ => {
-                out.push(first);
-                rest = tail;
-            }
-        }
-    }
-    String::from_utf8_lossy(&out).into_owned()
 }
 
 #[cfg(test)]

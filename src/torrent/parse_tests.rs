@@ -152,19 +152,6 @@ fn each_lie_is_found() {
 }
 
 #[test]
-fn a_plain_video_has_a_stable_identity() {
-    let m = Metainfo::plain_video("https://h.example/a/My%20film%2F..mp4?x=1", 5 << 30).unwrap();
-    assert_eq!(m.files[0].path, PathBuf::from("My film_..mp4"));
-    assert!(m.layout.piece_count() <= 8192 && m.piece_hashes.is_empty());
-    assert_eq!(
-        m.info_hash,
-        Metainfo::plain_video("https://h.example/a/My%20film%2F..mp4?x=1", 5 << 30).unwrap().info_hash
-    );
-    assert!(Metainfo::plain_video("https://h.example/", 1).is_some_and(|m| m.name == "video"));
-    assert!(Metainfo::plain_video("https://h.example/a", 0).is_none());
-}
-
-#[test]
 fn twenty_thousand_files_are_no_burden() {
     let files: Vec<_> = (0..20_000).map(|i| TestFile::new(&format!("d{}/f{i}.bin", i % 100), 3)).collect();
     let m = torrent("many", &files, 16384).meta();

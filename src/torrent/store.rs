@@ -1,6 +1,7 @@
 //! A torrent's bytes on disk: one sparse file per file of the torrent, written and read at any offset of torrent space.
 //!
-//! `cache/<info hash>/files/…` holds the files, `cache/<info hash>/resume` what was verified. A file grows as bytes come
+//! `cache/<info hash>/files/…` holds the files, `cache/<info hash>/resume` what was verified, `cache/<info hash>/info`
+//! the info dictionary, so that a magnet link opened again need not ask the swarm for it. A file grows as bytes come
 //! in and is never preallocated. Invariant: nothing outside of that folder is read or written, and bytes are never
 //! changed once the caller knows their piece to be verified, for it does not write them again.
 
@@ -14,12 +15,14 @@ use parking_lot::Mutex;
 
 use super::files::{OpenFiles, data_ranges, read_exact_at, write_all_at};
 use super::folder::{Access, Folder};
+use super::parse::MAX_TORRENT;
 use super::resume::{self, Record, Stamp};
-use super::{FileEntry, Metainfo, StoreError};
+use super::{FileEntry, Magnet, Metainfo, StoreError};
 use crate::units::{ByteRange, PieceIndex, PieceSet};
 
 const FILES: &str = "files";
 const RESUME: &str = "resume";
+const INFO: &str = "info";
 
 /// Bytes hashed at a time: fits a core's second-level cache.
 const HASH_CHUNK: usize = 64 << 10;
@@ -41,11 +44,13 @@ impl Store {
     /// # Errors
     /// When the folder can neither be opened nor made, or is another user's.
     pub fn open(cache_dir: &Path, meta: Arc<Metainfo>) -> Result<(Self, PieceSet), StoreError> {
-        let (home, _) = Folder::open(cache_dir)?.sub(&meta.info_hash.to_string())?;
-        let (folder, made) = home.sub(FILES)?;
+        let cache = Folder::open(cache_dir).map_err(not_gone)?;
+        let (home, _) = cache.sub(&meta.info_hash.to_string()).map_err(not_gone)?;
+        let (folder, made) = home.sub(FILES).map_err(not_gone)?;
         let none = PieceSet::new(meta.layout.piece_count());
         let mut store =
             Self { meta, home, files: OpenFiles::new(folder), unproven: none.clone(), saving: Mutex::default() };
+        store.keep_info();
         if made {
             return Ok((store, none));
         }
@@ -180,11 +185,19 @@ impl Store {
     }
 
     fn record(&self) -> Option<Record> {
-        let file = self.home.file(Path::new(RESUME), Access::Read).ok()?;
-        let max = resume::max_len(&self.meta);
-        let mut bytes = Vec::new();
-        file.take(max + 1).read_to_end(&mut bytes).ok()?;
-        Record::decode(&bytes, &self.meta)
+        Record::decode(&small(&self.home, RESUME, resume::max_len(&self.meta))?, &self.meta)
+    }
+
+    /// A convenience: where it fails, the next magnet link takes a little longer.
+    fn keep_info(&self) {
+        let info = &self.meta.info_bytes;
+        let there = self.home.file(Path::new(INFO), Access::Read).and_then(|f| f.metadata());
+        if info.is_empty() || there.is_ok_and(|m| m.len() == info.len() as u64) {
+            return;
+        }
+        if let Err(e) = self.home.replace(INFO, info) {
+            tracing::warn!("the info dictionary was not kept: {e}");
+        }
     }
 
     /// Pieces of which the disk holds every byte, right or wrong: holes in a sparse file were never written.
@@ -235,7 +248,27 @@ impl Store {
     }
 }
 
-/// A file that cannot be made because its folder vanished is no missing data: the cache as a whole is unusable.
+impl Metainfo {
+    /// The metadata of a magnet link, if this torrent was in the cache before. Checked against the info hash.
+    pub fn cached(cache_dir: &Path, magnet: &Magnet) -> Option<Self> {
+        let hash = magnet.info_hash.to_string();
+        // Looking makes no folders.
+        if !cache_dir.join(&hash).join(INFO).is_file() {
+            return None;
+        }
+        let (home, _) = Folder::open(cache_dir).ok()?.sub(&hash).ok()?;
+        Self::from_info(small(&home, INFO, MAX_TORRENT as u64)?.into(), magnet).ok()
+    }
+}
+
+/// A small file of ours; `None` when it is not there, or larger than it can be.
+fn small(home: &Folder, name: &str, max: u64) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    home.file(Path::new(name), Access::Read).ok()?.take(max + 1).read_to_end(&mut bytes).ok()?;
+    (bytes.len() as u64 <= max).then_some(bytes)
+}
+
+/// What cannot be made because the folder around it vanished is no missing data: the cache as a whole is unusable.
 fn not_gone(e: io::Error) -> StoreError {
     match e.kind() {
         io::ErrorKind::NotFound => StoreError::Io(e),

@@ -147,6 +147,23 @@ fn a_record_of_nonsense_is_as_good_as_none() {
 }
 
 #[test]
+fn a_magnet_link_opened_again_has_its_metadata() {
+    let (dir, t) = (tempfile::tempdir().unwrap(), show());
+    let mut magnet = Magnet::parse(&t.meta().info_hash.to_string()).unwrap();
+    magnet.trackers.push("udp://t.example:1".into());
+    assert!(Metainfo::cached(&dir.path().join("none"), &magnet).is_none());
+    assert!(!dir.path().join("none").exists());
+    open(dir.path(), &t);
+    let meta = Metainfo::cached(dir.path(), &magnet).unwrap();
+    assert_eq!((meta.files, meta.trackers), (t.meta().files.clone(), vec![magnet.trackers.clone()]));
+    let info = dir.path().join(t.meta().info_hash.to_string()).join("info");
+    std::fs::write(&info, b"de").unwrap();
+    assert!(Metainfo::cached(dir.path(), &magnet).is_none());
+    open(dir.path(), &t);
+    assert!(Metainfo::cached(dir.path(), &magnet).is_some());
+}
+
+#[test]
 fn without_hashes_bytes_are_taken_as_they_are() {
     let dir = tempfile::tempdir().unwrap();
     let meta = Arc::new(Metainfo::plain_video("http://h.example/v.mp4", 1 << 20).unwrap());

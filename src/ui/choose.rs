@@ -38,10 +38,14 @@ pub fn show(ui: &mut Ui, name: &str, files: &[FileChoice], suggested: Option<usi
         }
         None => ("There is no video in this torrent".to_owned(), format!("It holds {held}")),
     };
+    ui.add_space(STEP);
     ui.label(theme::heavy(what, theme::BODY, t.text));
     ui.label(theme::words(about, 13.0, t.text_soft));
-    if suggested.is_none() && widgets::button(ui, "Open something else", true).clicked() {
-        command = Some(Command::Close);
+    if suggested.is_none() {
+        ui.add_space(STEP);
+        if widgets::button(ui, "Open something else", true).clicked() {
+            command = Some(Command::Close);
+        }
     }
     ui.add_space(STEP);
     // Videos first, then the largest.

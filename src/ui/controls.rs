@@ -15,6 +15,8 @@ use crate::app::snapshot::{Command, MediaTime, PlayState, Playing};
 const SIDE: f32 = 28.0;
 /// Room the lower controls take.
 pub const LOWER: f32 = 128.0;
+/// Room the title takes.
+pub const UPPER: f32 = 76.0;
 
 /// What the controls remember.
 #[derive(Default)]
@@ -93,7 +95,7 @@ impl Controls {
     fn times(&mut self, ui: &Ui, left: f32, right: f32, y: f32, p: &Playing) {
         let at = self.seek.shown(p);
         let font = || theme::font(14.0);
-        widgets::label_at(ui, "time", pos2(left, y), Align2::LEFT_CENTER, 120.0, &fmt::time(at), font(), DARK.text);
+        widgets::label_at(ui, "time", pos2(left, y), 120.0, &fmt::time(at), font(), DARK.text);
         let Some(duration) = p.duration else { return };
         let rest = MediaTime(duration.0.saturating_sub(at.0).max(0));
         let text = if self.whole { fmt::time(duration) } else { format!("−{}", fmt::time(rest)) };
@@ -118,10 +120,10 @@ fn upper(ui: &mut Ui, film: Rect, p: &Playing, acts: &mut Vec<Act>) {
     let left = film.left() + SIDE + 28.0;
     let width = film.width() - SIDE * 2.0 - 28.0;
     let at = pos2(left, film.top() + 33.0);
-    widgets::label_at(ui, "title", at, Align2::LEFT_CENTER, width, &p.title, theme::strong(theme::TITLE), DARK.text);
+    widgets::label_at(ui, "title", at, width, &p.title, theme::strong(theme::TITLE), DARK.text);
     let at = pos2(left, film.top() + 60.0);
     let soft = DARK.text.gamma_multiply(0.86);
-    widgets::label_at(ui, "subtitle", at, Align2::LEFT_CENTER, width, &p.subtitle, theme::font(13.0), soft);
+    widgets::label_at(ui, "subtitle", at, width, &p.subtitle, theme::font(13.0), soft);
 }
 
 fn volume(ui: &Ui, speaker: Rect, p: &Playing, send: &mut Vec<Command>) {
@@ -157,6 +159,8 @@ fn volume(ui: &Ui, speaker: Rect, p: &Playing, send: &mut Vec<Command>) {
         let arrows = EventFilter { horizontal_arrows: true, ..EventFilter::default() };
         ui.memory_mut(|m| m.set_focus_lock_filter(r.id, arrows));
     }
+    // Asked before the input is: it locks the context, as reading input does.
+    let focused = r.has_focus();
     let mut wanted = dragged.filter(|_| r.dragged() || r.clicked());
     ui.input(|i| {
         for request in i.accesskit_action_requests(r.id, Action::SetValue) {
@@ -165,7 +169,7 @@ fn volume(ui: &Ui, speaker: Rect, p: &Playing, send: &mut Vec<Command>) {
             }
         }
         let steps = i.num_presses(Key::ArrowRight) as f32 - i.num_presses(Key::ArrowLeft) as f32;
-        if r.has_focus() && steps != 0.0 {
+        if focused && steps != 0.0 {
             wanted = Some((p.volume + 0.05 * steps).clamp(0.0, 1.0));
         }
     });

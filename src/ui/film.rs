@@ -23,6 +23,9 @@ const SPIN: Duration = Duration::from_millis(33);
 /// The least wait for a next picture: a clock that says "now" each time must not spin the window.
 const LEAST: Duration = Duration::from_millis(2);
 
+/// Room of the ring over a text.
+const RING: f32 = 56.0;
+
 /// What the film's surface remembers.
 #[derive(Default)]
 pub struct Film {
@@ -117,9 +120,11 @@ impl Film {
 
     /// What the viewer must know while nothing moves.
     fn middle(&self, ui: &Ui, rect: Rect, p: &Playing, pending: bool, trouble: Option<String>, acts: &mut Vec<Act>) {
-        let center = pos2(rect.center().x, rect.center().y - controls::LOWER * 0.15);
+        let free =
+            Rect::from_x_y_ranges(rect.x_range(), rect.top() + controls::UPPER..=rect.bottom() - controls::LOWER);
+        let center = free.center();
         if let Some(trouble) = trouble {
-            plate(ui, rect, center, &[trouble], false);
+            plate(ui, free, &[trouble], false);
             return;
         }
         match p.state {
@@ -135,7 +140,7 @@ impl Film {
                     lines.push("No peer and no server so far. Still looking".to_owned());
                     lines.extend(s.sources.iter().chain(&s.servers).take(4).cloned());
                 }
-                plate(ui, rect, center, &lines, true);
+                plate(ui, free, &lines, true);
                 ui.ctx().request_repaint_after(SPIN);
             }
             PlayState::Ended => {
@@ -146,7 +151,7 @@ impl Film {
                     acts.push(Act::Send(Command::SeekTo(MediaTime::ZERO)));
                 }
             }
-            PlayState::Paused if pending => plate(ui, rect, center, &["Paused".to_owned()], false),
+            PlayState::Paused if pending => plate(ui, free, &["Paused".to_owned()], false),
             PlayState::Playing | PlayState::Paused => {}
         }
     }
@@ -161,10 +166,11 @@ pub struct Over {
 }
 
 /// Lines of text in the middle on a soft plate, the first one larger, with or without a spinner above.
-fn plate(ui: &Ui, film: Rect, center: eframe::egui::Pos2, lines: &[String], spin: bool) {
-    let width = (film.width() - 48.0).clamp(80.0, 560.0);
+fn plate(ui: &Ui, free: Rect, lines: &[String], spin: bool) {
+    let center = free.center();
+    let width = (free.width() - 48.0).clamp(80.0, 560.0);
     let painter = ui.painter();
-    let galleys: Vec<_> = lines
+    let mut galleys: Vec<_> = lines
         .iter()
         .enumerate()
         .map(|(i, line)| {
@@ -173,10 +179,15 @@ fn plate(ui: &Ui, film: Rect, center: eframe::egui::Pos2, lines: &[String], spin
             painter.layout(line.clone(), font, color, width - 48.0)
         })
         .collect();
-    let text: f32 = galleys.iter().map(|g| g.size().y + 6.0).sum::<f32>() - 6.0;
+    // Where there is little room the ring goes first, then what is said last.
+    let high = |g: &[std::sync::Arc<eframe::egui::Galley>]| g.iter().map(|g| g.size().y + 6.0).sum::<f32>() + 30.0;
+    let spin = spin && high(&galleys) + RING <= free.height().max(120.0);
+    while galleys.len() > 1 && high(&galleys) > free.height() {
+        galleys.pop();
+    }
     let wide = galleys.iter().map(|g| g.size().x).fold(0.0, f32::max);
-    let ring = if spin { 56.0 } else { 0.0 };
-    let size = vec2(wide + 48.0, text + ring + 36.0);
+    let ring = if spin { RING } else { 0.0 };
+    let size = vec2(wide + 48.0, high(&galleys) + ring);
     let plate = Rect::from_center_size(center, size);
     painter.rect_filled(plate, CornerRadius::same(12), Color32::from_black_alpha(165));
     let mut y = plate.top() + 18.0;

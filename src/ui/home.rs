@@ -73,7 +73,7 @@ impl Home {
                     .text_color(t.text)
                     .char_limit(LONGEST)
                     .margin(egui::Margin::symmetric(12, 9))
-                    .desired_width(ui.available_width() - 24.0);
+                    .desired_width(ui.available_width());
                 let field = ui.add(field);
                 field.widget_info(|| {
                     let mut info = WidgetInfo::labeled(Role::TextInput, true, "Magnet link, info hash or web address");
@@ -87,16 +87,18 @@ impl Home {
                 }
             });
             ui.add_space(STEP);
-            ui.horizontal(|ui| {
-                if widgets::button(ui, "Open a file…", false).clicked() {
-                    asks.push(Ask::Dialog);
-                }
-                if widgets::button(ui, "Play the demo", false).clicked() {
-                    asks.push(Ask::Send(Command::PlayDemo));
+            ui.columns(2, |columns| {
+                if let [left, right] = columns {
+                    if widgets::wide_button(left, "Open a file…").clicked() {
+                        asks.push(Ask::Dialog);
+                    }
+                    if widgets::wide_button(right, "Play the demo").clicked() {
+                        asks.push(Ask::Send(Command::PlayDemo));
+                    }
                 }
             });
         });
-        outline(ui, r.response.rect, if dropping { t.accent } else { t.line });
+        outline(ui, r.response.rect, if dropping { t.accent } else { t.raised_hover });
     }
 }
 

@@ -39,9 +39,14 @@ impl Panel {
         egui::ScrollArea::vertical().auto_shrink(false).show(&mut ui, |ui| {
             Frame::new().inner_margin(Margin::same(MARGIN as i8)).show(ui, |ui| {
                 ui.spacing_mut().item_spacing = vec2(STEP, STEP);
+                // Rows of text are as high as text; nothing in here is pressed.
+                ui.spacing_mut().interact_size.y = theme::BODY;
                 head(ui, p, stream, t);
+                ui.add_space(STEP);
                 if sheet {
+                    ui.spacing_mut().item_spacing.x = MARGIN;
                     ui.columns(2, |columns| {
+                        columns.iter_mut().for_each(|c| c.spacing_mut().item_spacing.x = STEP);
                         if let [left, right] = columns {
                             flow(left, stream, t, 72.0);
                             self.pieces(right, stream, playhead, t);

@@ -29,28 +29,16 @@ pub fn buffer(ui: &mut Ui, history: &[HealthSample], engine: &EngineSnapshot, he
     };
     zone(engine.urgent_s, engine.window_s, t.zone_window);
     zone(0.0, engine.urgent_s, t.zone_urgent);
-    // A zone too thin for its label, or two labels that would touch, stay without.
-    for (seconds, least) in [(engine.window_s, 12.0), (engine.urgent_s, 12.0)] {
-        let at = y(seconds as f32);
-        if seconds > 0.0
-            && at - 13.0 > rect.top()
-            && (seconds < engine.window_s || y(engine.urgent_s as f32) - at > least)
-        {
-            let text = format!("{seconds:.0} s");
-            widgets::text_at(
-                ui,
-                pos2(rect.left() + 6.0, at - 1.0),
-                Align2::LEFT_BOTTOM,
-                60.0,
-                &text,
-                theme::font(10.0),
-                t.text_dim,
-            );
-        }
-    }
     let points: Vec<Pos2> = places(rect, history.len()).zip(history).map(|(x, s)| pos2(x, y(s.ahead_s))).collect();
     if points.len() > 1 {
         painter.add(Shape::line(points, Stroke::new(1.75, t.text)));
+    }
+    let (window, urgent) = (y(engine.window_s as f32), y(engine.urgent_s as f32));
+    // Two labels that would touch: the outer one stays.
+    for (seconds, at, room) in [(engine.window_s, window, true), (engine.urgent_s, urgent, urgent - window > 13.0)] {
+        if seconds > 0.0 && room && at - 13.0 > rect.top() {
+            zone_label(ui, pos2(rect.left() + 6.0, at - 1.0), seconds, t);
+        }
     }
     axis(ui, rect, t);
 }
@@ -75,6 +63,14 @@ pub fn received(ui: &mut Ui, history: &[HealthSample], engine: &EngineSnapshot, 
     area(&painter, &xs, |i| smooth.get(i).map_or((0.0, 0.0), |s| (y(s.0), y(s.0 + s.1))), t.from_server);
     let text = fmt::rate(f64::from(top));
     widgets::text_at(ui, rect.min + vec2(6.0, 3.0), Align2::LEFT_TOP, 80.0, &text, theme::font(10.0), t.text_dim);
+}
+
+/// The seconds at a zone's bound, readable over the curve.
+fn zone_label(ui: &Ui, at: Pos2, seconds: f64, t: &Tokens) {
+    let galley = ui.painter().layout_no_wrap(format!("{seconds:.0} s"), theme::font(10.0), t.text_soft);
+    let rect = Align2::LEFT_BOTTOM.anchor_size(at, galley.size());
+    ui.painter().rect_filled(rect.expand2(vec2(3.0, 0.0)), CornerRadius::same(3), t.ground.gamma_multiply(0.7));
+    ui.painter().galley(rect.min, galley, t.text_soft);
 }
 
 /// Room for a graph with its ground; `None` when it cannot be seen.
@@ -120,7 +116,8 @@ fn area(painter: &Painter, xs: &[f32], bounds: impl Fn(usize) -> (f32, f32), col
 
 /// The next round number from `x` on.
 fn nice(x: f32) -> f32 {
-    let power = 10f32.powf(x.max(1e-3).log10().floor());
+    let x = if x.is_finite() { x.max(1e-3) } else { 1.0 };
+    let power = 10f32.powf(x.log10().floor());
     [1.0, 1.5, 2.0, 3.0, 5.0, 7.5, 10.0].map(|m| m * power).into_iter().find(|n| *n >= x).unwrap_or(x)
 }
 

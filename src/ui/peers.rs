@@ -81,7 +81,19 @@ fn row(ui: &Ui, rect: Rect, p: &PeerView, fastest: f64, t: &Tokens) {
     let bar_w = 30.0;
     // First line: who, and how fast.
     let left_w = rect.width() - up_w - down_w - bar_w - 12.0;
-    widgets::text_at(ui, pos2(rect.left(), upper), Align2::LEFT_CENTER, left_w, client, small(), t.text);
+    let name = widgets::text_at(ui, pos2(rect.left(), upper), Align2::LEFT_CENTER, left_w, client, small(), t.text);
+    let flags_w = rect.left() + left_w - name.right() - 8.0;
+    if flags_w > 8.0 {
+        widgets::text_at(
+            ui,
+            pos2(name.right() + 8.0, upper),
+            Align2::LEFT_CENTER,
+            flags_w,
+            &p.flags,
+            small(),
+            t.text_dim,
+        );
+    }
     let up = format!("↑ {}", fmt::rate(p.up));
     let up_color = if p.up >= 1.0 { t.text_soft } else { t.text_dim };
     widgets::text_at(ui, pos2(right, upper), Align2::RIGHT_CENTER, up_w, &up, small(), up_color);
@@ -93,10 +105,8 @@ fn row(ui: &Ui, rect: Rect, p: &PeerView, fastest: f64, t: &Tokens) {
     // Second line: where, what it has, what is asked of it.
     let rest = format!("has {has} · {} in flight", p.in_flight);
     let taken = widgets::text_at(ui, pos2(right, lower), Align2::RIGHT_CENTER, 160.0, &rest, small(), t.text_dim);
-    let flags = if p.flags.is_empty() { String::new() } else { format!(" · {}", p.flags) };
     let width = taken.left() - rect.left() - 8.0;
-    let address = format!("{}{flags}", p.addr);
-    widgets::text_at(ui, pos2(rect.left(), lower), Align2::LEFT_CENTER, width, &address, small(), t.text_dim);
+    widgets::text_at(ui, pos2(rect.left(), lower), Align2::LEFT_CENTER, width, &p.addr, small(), t.text_dim);
     if r.hovered() {
         r.on_hover_text_at_pointer(meaning(&p.flags));
     }

@@ -7,8 +7,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use eframe::egui::{
-    Color32, ColorImage, CornerRadius, Pos2, Rect, Role, Sense, Stroke, StrokeKind, TextureHandle, TextureOptions, Ui,
-    WidgetInfo, pos2, vec2,
+    Color32, ColorImage, CornerRadius, PopupAnchor, Pos2, Rect, Role, Sense, Stroke, StrokeKind, TextureHandle,
+    TextureOptions, Tooltip, Ui, WidgetInfo, pos2, vec2,
 };
 
 use super::fmt;
@@ -20,7 +20,7 @@ use crate::app::snapshot::{EngineSnapshot, PieceCell, PieceIndex};
 const LARGEST: f32 = 12.0;
 const SMALLEST: f32 = 3.0;
 /// The map is this high at most, in points.
-const HIGHEST: f32 = 168.0;
+const HIGHEST: f32 = 184.0;
 
 /// How the pieces are laid out, in texels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,6 +112,7 @@ impl PieceMap {
         };
         if let Some(piece) = playhead {
             let around = cell_rect(piece.get() / grid.per_cell).expand(1.0);
+            let around = around.expand((4.0 - around.width() / 2.0).max(0.0));
             ui.painter().rect_stroke(around, CornerRadius::same(2), Stroke::new(1.5, t.text), StrokeKind::Inside);
         }
         let over = response.hover_pos().map(|pos| ((pos - rect.min) / step).max(vec2(0.0, 0.0)));
@@ -124,7 +125,9 @@ impl PieceMap {
                     Stroke::new(1.0, t.text_soft),
                     StrokeKind::Outside,
                 );
-                response.on_hover_text_at_pointer(words);
+                // At once: one sweeps over the map to read it.
+                let (id, anchor) = (response.id.with("about"), PopupAnchor::Pointer);
+                Tooltip::always_open(ui.ctx().clone(), ui.layer_id(), id, anchor).gap(14.0).show(|ui| ui.label(words));
             }
         }
     }
@@ -136,7 +139,7 @@ fn render(engine: &EngineSnapshot, grid: Grid, t: &Tokens) -> ColorImage {
     let mut image = ColorImage::filled([width, height], Color32::TRANSPARENT);
     let gap = ((grid.pitch as f32 * 0.16).round() as usize).max(1);
     let side = grid.pitch - gap;
-    let soft = side >= 5;
+    let soft = side >= 6;
     for cell in 0..engine.pieces.len().div_ceil(grid.per_cell) {
         let range = grid.pieces(cell);
         let Some(look) = Look::of_all(pieces::slice(engine, &range), engine.origins) else { continue };

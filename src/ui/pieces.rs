@@ -41,32 +41,29 @@ impl Look {
     }
 
     /// Of several pieces that share one mark. What needs attention wins: nobody has one, then one on its way. Else the
-    /// larger part tells, and where that is here, a server's share shows.
+    /// larger part tells; where that is here, the one in the middle stands for all, so that over many marks the shares
+    /// of peers and server look as they are.
     pub fn of_all(cells: &[PieceCell], servers: u32) -> Option<Self> {
         if let [cell] = cells {
             return Some(Self::of(cell, servers));
         }
-        let (mut here, mut server, mut disk, mut rarest) = (0, false, 0, u16::MAX);
-        let mut on_its_way = false;
+        let (mut here, mut rarest, mut on_its_way) = (0, u16::MAX, false);
         for cell in cells {
             match Self::of(cell, servers) {
                 Self::Nobody => return Some(Self::Nobody),
                 Self::OnItsWay => on_its_way = true,
                 Self::Available(n) => rarest = rarest.min(n),
-                look => {
-                    here += 1;
-                    server |= matches!(look, Self::FromServer | Self::FromBoth);
-                    disk += usize::from(look == Self::FromDisk);
-                }
+                _ => here += 1,
             }
         }
         match here {
             _ if cells.is_empty() => None,
             _ if on_its_way => Some(Self::OnItsWay),
             _ if here * 2 < cells.len() => Some(Self::Available(rarest)),
-            _ if server => Some(Self::FromServer),
-            _ if disk * 2 > here => Some(Self::FromDisk),
-            _ => Some(Self::FromPeers),
+            _ => {
+                let here_ones = cells.iter().filter(|c| c.state == PieceState::Here);
+                here_ones.map(|c| Self::of(c, servers)).nth(here / 2)
+            }
         }
     }
 
@@ -167,10 +164,11 @@ mod tests {
         let look = |s, servers| Look::of_all(&picture(s), servers);
         assert_eq!(look("PPP", 0), Some(Look::FromPeers));
         assert_eq!(look("PPSP", 0), Some(Look::FromServer));
+        assert_eq!(look("SPPP", 0), Some(Look::FromPeers));
         assert_eq!(look("PPP>", 0), Some(Look::OnItsWay));
         assert_eq!(look("PP>!", 0), Some(Look::Nobody));
         assert_eq!(look("P..", 0), Some(Look::Available(2)));
-        assert_eq!(look("DDP", 0), Some(Look::FromDisk));
+        assert_eq!(look("PDP", 0), Some(Look::FromDisk));
         assert_eq!(look("!", 1), Some(Look::Available(0)));
         assert_eq!(look("", 0), None);
     }

@@ -10,10 +10,18 @@ use super::pieces::{self, Look};
 use super::theme::Tokens;
 use crate::app::snapshot::{EngineSnapshot, MediaTime, PieceCell, StripMap};
 
+/// What a strip depends on.
+struct MadeOf {
+    cells: Arc<[PieceCell]>,
+    map: Arc<StripMap>,
+    width: usize,
+    servers: u32,
+}
+
 /// The strip as last made.
 #[derive(Default)]
 pub struct Strip {
-    made_of: Option<(Arc<[PieceCell]>, Arc<StripMap>, usize, u32)>,
+    made_of: Option<MadeOf>,
     texture: Option<TextureHandle>,
 }
 
@@ -29,12 +37,15 @@ impl Strip {
     ) {
         let ctx = painter.ctx();
         let width = (rect.width() * ctx.pixels_per_point()).round().max(1.0) as usize;
-        let same = self.made_of.as_ref().is_some_and(|(cells, m, w, servers)| {
-            Arc::ptr_eq(cells, &engine.pieces) && Arc::ptr_eq(m, map) && *w == width && *servers == engine.origins
+        let same = self.made_of.as_ref().is_some_and(|of| {
+            Arc::ptr_eq(&of.cells, &engine.pieces)
+                && Arc::ptr_eq(&of.map, map)
+                && (of.width, of.servers) == (width, engine.origins)
         });
         if !same {
             self.upload(ctx, ColorImage::new([width, 1], colors(engine, map, duration, width, t)));
-            self.made_of = Some((engine.pieces.clone(), map.clone(), width, engine.origins));
+            let (cells, map) = (engine.pieces.clone(), map.clone());
+            self.made_of = Some(MadeOf { cells, map, width, servers: engine.origins });
         }
         if let Some(texture) = &self.texture {
             let whole = Rect::from_min_max(pos2(0.0, 0.0), pos2(1.0, 1.0));

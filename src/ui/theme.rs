@@ -161,7 +161,8 @@ pub fn install(ctx: &egui::Context) {
             style.spacing.item_spacing = egui::vec2(STEP, STEP);
             style.spacing.button_padding = egui::vec2(2.0 * STEP, STEP);
             style.spacing.interact_size = egui::vec2(HIT, HIT);
-            style.spacing.scroll = egui::style::ScrollStyle::thin();
+            style.spacing.scroll =
+                egui::style::ScrollStyle { floating_allocated_width: 0.0, ..egui::style::ScrollStyle::thin() };
             style.interaction.selectable_labels = false;
             style.interaction.tooltip_delay = 0.4;
             // Motion costs repaints; the few fades of the window set their own time.

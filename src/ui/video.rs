@@ -139,7 +139,7 @@ pub(super) struct Rows<'a> {
 /// at whole texels.
 pub(super) fn rows(bytes: &[u8], stride: usize, width: u32, height: u32, texel: usize) -> Option<Rows<'_>> {
     let row = (width as usize).checked_mul(texel)?;
-    if width == 0 || height == 0 || stride < row || stride % texel != 0 {
+    if width == 0 || height == 0 || stride < row || !stride.is_multiple_of(texel) {
         return None;
     }
     let need = stride.checked_mul(height as usize - 1)?.checked_add(row)?;

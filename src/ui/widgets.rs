@@ -33,18 +33,9 @@ pub fn text_at(ui: &Ui, at: Pos2, align: Align2, width: f32, text: &str, font: F
     rect
 }
 
-/// As [`text_at`], and told to screen readers.
-pub fn label_at(
-    ui: &Ui,
-    key: &str,
-    at: Pos2,
-    align: Align2,
-    width: f32,
-    text: &str,
-    font: FontId,
-    color: Color32,
-) -> Rect {
-    let rect = text_at(ui, at, align, width, text, font, color);
+/// As [`text_at`] to the right of a place, and told to screen readers.
+pub fn label_at(ui: &Ui, key: &str, at: Pos2, width: f32, text: &str, font: FontId, color: Color32) -> Rect {
+    let rect = text_at(ui, at, Align2::LEFT_CENTER, width, text, font, color);
     let r = ui.interact(rect, ui.scope_id().with(key), Sense::hover());
     r.widget_info(|| WidgetInfo::labeled(Role::Label, true, text));
     rect
@@ -63,10 +54,24 @@ pub fn row(ui: &mut Ui, label: &str, value: &str, t: &Tokens) {
 
 /// A button with words.
 pub fn button(ui: &mut Ui, label: &str, primary: bool) -> Response {
+    sized_button(ui, label, primary, 0.0)
+}
+
+/// A button with words, as wide as there is room.
+pub fn wide_button(ui: &mut Ui, label: &str) -> Response {
+    let width = ui.available_width();
+    ui.vertical_centered(|ui| sized_button(ui, label, false, width)).inner
+}
+
+fn sized_button(ui: &mut Ui, label: &str, primary: bool, width: f32) -> Response {
     let t = theme::of(ui);
-    let (fill, text) = if primary { (t.accent, t.on_accent) } else { (t.raised, t.text) };
+    let text = if primary { t.on_accent } else { t.text };
     let words = egui::RichText::new(label).font(theme::strong(13.0)).color(text);
-    let r = ui.add(egui::Button::new(words).fill(fill).min_size(vec2(0.0, 36.0)));
+    let mut button = egui::Button::new(words).min_size(vec2(width, 36.0));
+    if primary {
+        button = button.fill(t.accent);
+    }
+    let r = ui.add(button);
     if r.has_focus() {
         theme::focus_ring(ui.painter(), r.rect.expand(2.0), t);
     }

@@ -205,6 +205,6 @@ fn split(room: Rect, panel: bool) -> (Rect, Rect) {
             Rect::from_min_max(pos2(x, room.top()), room.max),
         );
     }
-    let y = room.top() + room.height() * 0.5;
+    let y = room.top() + room.height() * 0.54;
     (Rect::from_min_max(room.min, pos2(room.right(), y)), Rect::from_min_max(pos2(room.left(), y), room.max))
 }
