@@ -27,6 +27,8 @@ use crate::torrent::Metainfo;
 
 /// While something moves: often enough that nothing on screen looks late when a wakeup is missed.
 pub const MOVING: Duration = Duration::from_millis(50);
+/// Until the store is open, which takes milliseconds: each one counts before the first picture.
+const STORE_OPENS: Duration = Duration::from_millis(4);
 /// While only numbers can change.
 pub const RESTING: Duration = Duration::from_millis(500);
 /// A lock that another program holds may be on its way out.
@@ -60,6 +62,8 @@ pub struct Driver {
     kind: Kind,
     title: String,
     progress: Progress,
+    /// Of a plain video on the web.
+    url: Option<String>,
     /// Files a magnet link asks for.
     selected: Vec<usize>,
     state: State,
@@ -95,6 +99,7 @@ impl Driver {
             kind,
             title,
             progress: Progress { goal_s: crate::app::session::film::START_GOAL_S, ..Default::default() },
+            url: None,
             selected: Vec::new(),
             state,
             stream: None,
@@ -196,7 +201,8 @@ impl Driver {
                     None => {
                         self.state = State::Metadata;
                         self.show_opening();
-                        return Ok(Some(MOVING));
+                        let known = self.shared.facts.lock().metadata.is_some();
+                        return Ok(Some(if known { STORE_OPENS } else { MOVING }));
                     }
                 },
                 State::Choosing { name, files, suggested } => {
@@ -305,6 +311,7 @@ impl Driver {
             }
             Source::Video { url } => {
                 config.use_server = true;
+                self.url = Some(url.clone());
                 StreamSource::Video { url }
             }
         };
@@ -358,9 +365,9 @@ impl Driver {
         let advice = "Open it again, or choose another file";
         let reader = stream.open_file(index).map_err(|e| Failure::input(e.to_string(), advice))?;
         let name = if meta.multi_file { file_name(&file.path) } else { one_line(&meta.name, 200) };
-        let (key, magnet) = match self.kind {
-            Kind::Url if meta.piece_hashes.is_empty() => (format!("url:{}", meta.name), None),
-            _ => (format!("btih:{}/{index}", meta.info_hash), Some(magnet_of(&meta, index))),
+        let (key, magnet) = match &self.url {
+            Some(url) => (format!("url:{url}"), None),
+            None => (format!("btih:{}/{index}", meta.info_hash), Some(magnet_of(&meta, index))),
         };
         let source =
             FilmSource { key, title: title(&name), magnet, file: file.range, piece_len: meta.layout.piece_len() };
