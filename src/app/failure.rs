@@ -12,7 +12,7 @@ pub struct ErrorText {
 }
 
 impl ErrorText {
-    /// Makes both into sentences: first letter as given, a full stop at the end, control characters gone, so that a
+    /// Makes both into sentences: a full stop at the end, control characters gone, so that a
     /// hostile name cannot write over a terminal.
     pub fn new(what: impl Into<String>, advice: impl Into<String>) -> Self {
         Self { what: sentence(&what.into()), advice: sentence(&advice.into()) }
@@ -62,14 +62,6 @@ pub fn sentence(text: &str) -> String {
     if !s.is_empty() && !s.ends_with(['.', '!', '?', '…']) {
         s.push('.');
     }
-    if let Some(first) = s.chars().next().filter(|c| c.is_lowercase()) {
-        // A sentence about a file or an address starts with its name, which must stay as it is.
-        let word = s.split(' ').next().unwrap_or_default();
-        if word.chars().all(char::is_alphabetic) {
-            let rest = s.split_off(first.len_utf8());
-            s = first.to_uppercase().chain(rest.chars()).collect();
-        }
-    }
     s
 }
 
@@ -94,7 +86,7 @@ mod tests {
 
     #[test]
     fn errors_are_sentences_on_one_line() {
-        assert_eq!(sentence("not a\ttorrent\u{1b}[31m"), "Not a torrent [31m.");
+        assert_eq!(sentence("not a\ttorrent\u{1b}[31m"), "not a torrent [31m.");
         assert_eq!(sentence("film.mp4 is a folder"), "film.mp4 is a folder.");
         assert_eq!(sentence(""), "");
         assert_eq!(one_line(&"x".repeat(1000), 10).chars().count(), 11);

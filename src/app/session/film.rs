@@ -151,11 +151,14 @@ impl FilmPlay {
         self.seeking = true;
         if let Some(stream) = stream {
             // The engine first: it cancels what no longer matters while the player is still flushing.
-            self.set_gate(false);
-            self.gate_from = Instant::now() + GATE_SETTLES;
             self.tell(Instant::now(), to, Phase::Seeking, stream);
         }
         self.player.seek(to);
+        if stream.is_some() {
+            // After the seek: a gate shut on a clock that runs would count as a stall.
+            self.set_gate(false);
+            self.gate_from = Instant::now() + GATE_SETTLES;
+        }
         // A second step from here counts from the goal, also before the player has said anything.
         self.status.seeking_to = Some(to);
     }
