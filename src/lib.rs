@@ -19,7 +19,6 @@ pub mod sim;
 #[cfg(feature = "gui")]
 pub mod media;
 
-#[cfg(feature = "gui")]
 pub mod app;
 
 #[cfg(feature = "gui")]

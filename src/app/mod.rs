@@ -1,4 +1,47 @@
 //! Sessions, settings, history; publishes one [`snapshot::Snapshot`], takes [`snapshot::Command`]s.
+//!
+//! Invariant: whatever may block (disk, name look-ups, closing a stream) happens on the app's and the session's own
+//! threads; the window only reads the latest snapshot and puts commands into a queue.
+//!
+//! Without the `gui` feature only what `sluicegate info` needs is here: telling what the user handed us.
 
+pub mod args;
+pub mod failure;
+pub mod open;
+
+#[cfg(feature = "gui")]
+mod control;
+#[cfg(feature = "gui")]
 pub mod demo;
+#[cfg(feature = "gui")]
+pub mod headless;
+#[cfg(feature = "gui")]
+pub mod history;
+#[cfg(feature = "gui")]
+pub mod lock;
+#[cfg(feature = "gui")]
+pub mod net;
+#[cfg(feature = "gui")]
+pub mod paths;
+#[cfg(feature = "gui")]
+pub mod process;
+#[cfg(feature = "gui")]
+pub mod report;
+#[cfg(feature = "gui")]
+pub mod session;
+#[cfg(feature = "gui")]
+pub mod settings;
+#[cfg(feature = "gui")]
+mod signal;
+#[cfg(feature = "gui")]
 pub mod snapshot;
+#[cfg(feature = "gui")]
+mod status_line;
+#[cfg(feature = "gui")]
+mod view;
+#[cfg(feature = "gui")]
+mod words;
+
+#[cfg(feature = "gui")]
+pub use control::{App, AppError, AppOptions, OpenAtStart};
+pub use failure::{ErrorText, Failure};

@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub use crate::app::failure::ErrorText;
 pub use crate::engine::Timeline;
 pub use crate::engine::snapshot::{BidRecord, EngineSnapshot, LinkView, Origin, PieceCell, PieceState, Totals, Waiting};
 pub use crate::media::picture::{ColorMatrix, Picture, PictureSource, PixelLayout, Plane, PlaneData};
@@ -62,15 +63,6 @@ impl Default for Screen {
     fn default() -> Self {
         Self::Home { recent: Vec::new(), error: None }
     }
-}
-
-/// An error as the user reads it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ErrorText {
-    /// One sentence: what is wrong.
-    pub what: String,
-    /// One sentence: what to do about it.
-    pub advice: String,
 }
 
 /// A stream opened before.

@@ -1,0 +1,187 @@
+//! The small languages of the command line: positions, moments of a seek, addresses. Each parses on its own and says in
+//! one sentence what is wrong.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::units::MediaTime;
+
+/// A place in a film.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Position {
+    Time(MediaTime),
+    /// 0 to 1 of the duration.
+    Share(f64),
+}
+
+impl Position {
+    /// As a media time; `None` for a share of a duration that is not known.
+    pub fn resolve(self, duration: Option<MediaTime>) -> Option<MediaTime> {
+        match self {
+            Self::Time(t) => Some(t),
+            Self::Share(s) => duration.map(|d| MediaTime::from_secs_f64(d.as_secs_f64() * s)),
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ArgError(String);
+
+/// Longer films than this are typing errors.
+const POSITION_MAX_S: f64 = 1e6;
+
+impl FromStr for Position {
+    type Err = ArgError;
+
+    /// `NN%`, seconds, `mm:ss` or `hh:mm:ss`, each with a fraction if wanted.
+    fn from_str(s: &str) -> Result<Self, ArgError> {
+        let bad = || ArgError(format!("\"{s}\" is not a position: write seconds, mm:ss, hh:mm:ss or a percentage"));
+        if let Some(n) = s.strip_suffix('%') {
+            let n = number(n).filter(|n| *n <= 100.0).ok_or_else(bad)?;
+            return Ok(Self::Share(n / 100.0));
+        }
+        let parts: Vec<&str> = s.split(':').collect();
+        if parts.len() > 3 {
+            return Err(bad());
+        }
+        let mut seconds = 0.0;
+        for (i, part) in parts.iter().enumerate() {
+            let n = number(part).ok_or_else(bad)?;
+            // Only the first part may be 60 or more, only the last may have a fraction.
+            let last = i + 1 == parts.len();
+            if (i > 0 && n >= 60.0) || (!last && n.fract() != 0.0) {
+                return Err(bad());
+            }
+            seconds = seconds * 60.0 + n;
+        }
+        if seconds > POSITION_MAX_S {
+            return Err(bad());
+        }
+        Ok(Self::Time(MediaTime::from_secs_f64(seconds)))
+    }
+}
+
+/// Digits with at most one point; neither signs nor exponents nor `nan`.
+fn number(s: &str) -> Option<f64> {
+    let plain = !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit() || b == b'.') && s != ".";
+    plain.then(|| s.parse().ok()).flatten()
+}
+
+/// Seconds on the command line, as a duration.
+pub fn seconds(s: &str) -> Result<Duration, ArgError> {
+    let n = number(s).filter(|n| *n <= POSITION_MAX_S);
+    n.map(Duration::from_secs_f64).ok_or_else(|| ArgError(format!("\"{s}\" is not a number of seconds")))
+}
+
+/// A seek to make at a moment: `60%@5` seeks to 60 % five seconds after the start of the program.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SeekAt {
+    pub to: Position,
+    /// After the start of the program.
+    pub at: Duration,
+}
+
+impl FromStr for SeekAt {
+    type Err = ArgError;
+
+    fn from_str(s: &str) -> Result<Self, ArgError> {
+        let (to, at) = s
+            .rsplit_once('@')
+            .ok_or_else(|| ArgError(format!("\"{s}\" lacks a moment: write POSITION@SECONDS, for example 60%@5")))?;
+        Ok(Self { to: to.parse()?, at: seconds(at)? })
+    }
+}
+
+/// Where a peer is: an address, or a host name with a port that is looked up when it is needed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PeerAddr {
+    Addr(SocketAddr),
+    Host(String, u16),
+}
+
+impl FromStr for PeerAddr {
+    type Err = ArgError;
+
+    fn from_str(s: &str) -> Result<Self, ArgError> {
+        if let Ok(addr) = s.parse::<SocketAddr>() {
+            return if addr.port() == 0 { Err(bad_addr(s)) } else { Ok(Self::Addr(addr)) };
+        }
+        let (host, port) = s.rsplit_once(':').ok_or_else(|| bad_addr(s))?;
+        let port = port.parse::<u16>().ok().filter(|p| *p != 0).ok_or_else(|| bad_addr(s))?;
+        let name = host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'));
+        if host.is_empty() || host.len() > 253 || !name {
+            return Err(bad_addr(s));
+        }
+        Ok(Self::Host(host.to_owned(), port))
+    }
+}
+
+fn bad_addr(s: &str) -> ArgError {
+    ArgError(format!("\"{s}\" is not an address: write ADDRESS:PORT, for example 192.0.2.7:6881 or [2001:db8::7]:6881"))
+}
+
+/// Where to listen: `ADDRESS:PORT`, or a port alone for every IPv4 address. Port 0 takes a free one.
+pub fn listen_addr(s: &str) -> Result<SocketAddr, ArgError> {
+    if let Ok(port) = s.trim_start_matches(':').parse::<u16>() {
+        return Ok(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port));
+    }
+    s.parse().map_err(|_| bad_addr(s))
+}
+
+/// A web seed on the command line.
+pub fn http_url(s: &str) -> Result<String, ArgError> {
+    let ok = url::Url::parse(s).is_ok_and(|u| matches!(u.scheme(), "http" | "https") && u.has_host());
+    if ok { Ok(s.to_owned()) } else { Err(ArgError(format!("\"{s}\" is not an http or https address"))) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn time(s: f64) -> Position {
+        Position::Time(MediaTime::from_secs_f64(s))
+    }
+
+    #[test]
+    fn positions() {
+        assert_eq!("90".parse(), Ok(time(90.0)));
+        assert_eq!("1.5".parse(), Ok(time(1.5)));
+        assert_eq!("01:30".parse(), Ok(time(90.0)));
+        assert_eq!("90:30.5".parse(), Ok(time(5430.5)));
+        assert_eq!("1:02:03".parse(), Ok(time(3723.0)));
+        assert_eq!("60%".parse(), Ok(Position::Share(0.6)));
+        for bad in ["", "-1", "%", "101%", "1:60", "1:2:3:4", "1.5:20", "nan", "1e3", ".", "1:", "inf", "9999999999"] {
+            assert!(bad.parse::<Position>().is_err(), "{bad}");
+        }
+        assert_eq!(Position::Share(0.5).resolve(Some(MediaTime(10))), Some(MediaTime(5)));
+        assert_eq!(Position::Share(0.5).resolve(None), None);
+    }
+
+    #[test]
+    fn seeks() {
+        let s: SeekAt = "60%@3".parse().unwrap();
+        assert_eq!(s, SeekAt { to: Position::Share(0.6), at: Duration::from_secs(3) });
+        let s: SeekAt = "1:00:00@0.25".parse().unwrap();
+        assert_eq!(s, SeekAt { to: time(3600.0), at: Duration::from_millis(250) });
+        for bad in ["60%", "@3", "60%@", "60%@x", "60%@-1"] {
+            assert!(bad.parse::<SeekAt>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn addresses() {
+        assert_eq!("1.2.3.4:5".parse(), Ok(PeerAddr::Addr("1.2.3.4:5".parse().unwrap())));
+        assert_eq!("[::1]:5".parse(), Ok(PeerAddr::Addr("[::1]:5".parse().unwrap())));
+        assert_eq!("seed.example:6881".parse(), Ok(PeerAddr::Host("seed.example".into(), 6881)));
+        for bad in ["", "1.2.3.4", "1.2.3.4:0", "host:", ":1", "a b:1", "host:70000", "::1:5:x"] {
+            assert!(bad.parse::<PeerAddr>().is_err(), "{bad}");
+        }
+        assert_eq!(listen_addr("6881").unwrap().port(), 6881);
+        assert_eq!(listen_addr("[::]:0").unwrap().port(), 0);
+        assert!(listen_addr("6881x").is_err());
+        assert!(http_url("http://[::1]:80/f").is_ok());
+        assert!(http_url("ftp://x/").is_err() && http_url("x").is_err());
+    }
+}

@@ -1,0 +1,79 @@
+//! What the command line says about the network, over what the settings say.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use crate::app::args::PeerAddr;
+use crate::app::paths::Paths;
+use crate::app::session::NetOptions;
+use crate::app::settings::Settings;
+
+/// Options given for this run only.
+#[derive(Debug, Clone, Default)]
+pub struct NetOverrides {
+    pub cache: Option<PathBuf>,
+    pub listen: Option<SocketAddr>,
+    pub peers: Vec<PeerAddr>,
+    pub web_seeds: Vec<String>,
+    pub no_dht: bool,
+    pub no_server: bool,
+    pub no_swarm: bool,
+}
+
+impl NetOverrides {
+    /// Settings with these laid over them.
+    pub fn over(&self, settings: &Settings, paths: &Paths) -> NetOptions {
+        let any = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), settings.listen_port);
+        let cache = self.cache.clone().or_else(|| settings.cache_folder.clone()).unwrap_or_else(|| paths.cache.clone());
+        NetOptions {
+            cache_dir: std::path::absolute(&cache).unwrap_or(cache),
+            listen: Some(self.listen.unwrap_or(any)),
+            dht: settings.dht && !self.no_dht,
+            lsd: settings.lsd,
+            pex: settings.pex,
+            peers: self.peers.clone(),
+            web_seeds: self.web_seeds.iter().chain(&settings.web_seeds).cloned().collect(),
+            use_server: settings.use_server && !self.no_server,
+            use_swarm: !self.no_swarm,
+            max_links: settings.max_links,
+        }
+    }
+}
+
+/// The runtime that all sockets live on.
+pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    // Sockets need little; the cores are the decoder's.
+    let workers = std::thread::available_parallelism().map_or(2, |n| n.get().clamp(2, 4));
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers)
+        .thread_name("sluicegate-net")
+        .enable_all()
+        .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_goes_before_the_settings() {
+        let settings = Settings { listen_port: 7, web_seeds: vec!["http://b/".into()], ..Default::default() };
+        let paths = Paths::below(std::path::Path::new("/x"));
+        let n = NetOverrides::default().over(&settings, &paths);
+        assert_eq!((n.cache_dir.as_path(), n.listen.unwrap().port()), (std::path::Path::new("/x/cache"), 7));
+        assert!(n.dht && n.use_server && n.use_swarm);
+        let o = NetOverrides {
+            cache: Some("/c".into()),
+            listen: Some("127.0.0.1:9".parse().unwrap()),
+            web_seeds: vec!["http://a/".into()],
+            no_dht: true,
+            no_server: true,
+            no_swarm: true,
+            ..Default::default()
+        };
+        let n = o.over(&settings, &paths);
+        assert_eq!((n.cache_dir.as_path(), n.listen.unwrap().port()), (std::path::Path::new("/c"), 9));
+        assert!(!n.dht && !n.use_server && !n.use_swarm);
+        assert_eq!(n.web_seeds, ["http://a/", "http://b/"]);
+    }
+}

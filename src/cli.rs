@@ -1,0 +1,222 @@
+//! Arguments in, exit code out: 0 fine, 2 what was given is at fault (with a sentence and an advice on stderr), 1 the
+//! rest.
+
+mod info;
+#[cfg(feature = "gui")]
+mod play;
+
+use std::ffi::OsString;
+#[cfg(feature = "gui")]
+use std::path::PathBuf;
+use std::time::Instant;
+
+use clap::{Args, Parser, Subcommand};
+#[cfg(feature = "gui")]
+use sluicegate::app::args::{PeerAddr, SeekAt, http_url, listen_addr, seconds};
+
+/// Plays a torrent as if it were a local file: the swarm carries the stream, a server fills in what it is about to miss.
+#[derive(Debug, Parser)]
+#[command(name = "sluicegate", version, args_conflicts_with_subcommands = true)]
+#[cfg_attr(not(feature = "gui"), command(arg_required_else_help = true))]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Do>,
+
+    /// A .torrent file, magnet link, info hash, web address of a .torrent or a video, or a video file.
+    #[cfg(feature = "gui")]
+    #[arg(value_name = "URI")]
+    uri: Option<OsString>,
+
+    #[cfg(feature = "gui")]
+    #[command(flatten)]
+    net: NetArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Do {
+    /// Play, in a window or without one.
+    #[cfg(feature = "gui")]
+    Play(Box<PlayArgs>),
+    /// Play a bundled clip from a swarm and a server on this machine; needs no internet.
+    #[cfg(feature = "gui")]
+    Demo(Box<DemoArgs>),
+    /// Print what a torrent or a magnet link holds.
+    Info(InfoArgs),
+}
+
+#[cfg(feature = "gui")]
+#[derive(Debug, Args)]
+struct PlayArgs {
+    /// A .torrent file, magnet link, info hash, web address of a .torrent or a video, or a video file.
+    #[arg(value_name = "URI")]
+    uri: OsString,
+
+    /// Of a torrent with several videos, play this file (its index as `info` prints it).
+    #[arg(long, value_name = "INDEX", requires = "headless")]
+    file: Option<usize>,
+
+    #[command(flatten)]
+    measure: MeasureArgs,
+
+    #[command(flatten)]
+    net: NetArgs,
+}
+
+#[cfg(feature = "gui")]
+#[derive(Debug, Args)]
+struct DemoArgs {
+    #[command(flatten)]
+    measure: MeasureArgs,
+
+    #[command(flatten)]
+    net: NetArgs,
+}
+
+#[cfg(feature = "gui")]
+#[derive(Debug, Args)]
+struct MeasureArgs {
+    /// Play on the clock to null outputs, without a window.
+    #[arg(long)]
+    headless: bool,
+
+    /// End after this long, counted from the start of the program.
+    #[arg(long = "for", value_name = "SECS", value_parser = seconds, requires = "headless")]
+    play_for: Option<std::time::Duration>,
+
+    /// Seek to POS (seconds, mm:ss, hh:mm:ss or a percentage) AT seconds after the start of the program: 60%@5.
+    #[arg(long, value_name = "POS@AT", requires = "headless")]
+    seek: Vec<SeekAt>,
+
+    /// Play as fast as it decodes.
+    #[arg(long, requires = "headless")]
+    no_clock: bool,
+
+    /// Write checksums of the video's frames, as `ffmpeg -f framemd5` does.
+    #[arg(long, value_name = "FILE", requires = "headless")]
+    frames_md5: Option<PathBuf>,
+
+    /// Write what was measured, as JSON.
+    #[arg(long, value_name = "FILE", requires = "headless")]
+    report: Option<PathBuf>,
+}
+
+#[cfg(feature = "gui")]
+#[derive(Debug, Args)]
+struct NetArgs {
+    /// Connect to this peer; may be given several times.
+    #[arg(long, value_name = "ADDR")]
+    peer: Vec<PeerAddr>,
+
+    /// Ask this server too; may be given several times.
+    #[arg(long, value_name = "URL", value_parser = http_url)]
+    web_seed: Vec<String>,
+
+    /// Do not look for peers in the DHT.
+    #[arg(long)]
+    no_dht: bool,
+
+    /// Take nothing from servers.
+    #[arg(long)]
+    no_server: bool,
+
+    /// Take nothing from peers.
+    #[arg(long)]
+    no_swarm: bool,
+
+    /// Keep pieces here.
+    #[arg(long, value_name = "DIR")]
+    cache: Option<PathBuf>,
+
+    /// Accept peers at this address and port.
+    #[arg(long, value_name = "ADDR", value_parser = listen_addr)]
+    listen: Option<std::net::SocketAddr>,
+}
+
+#[derive(Debug, Args)]
+struct InfoArgs {
+    /// A .torrent file, magnet link, info hash, or web address of a .torrent.
+    #[arg(value_name = "URI")]
+    uri: OsString,
+
+    /// As JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the program; answers its exit code.
+pub fn run(entered: Instant) -> u8 {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => {
+            // Help and version go to stdout with 0, errors to stderr with 2; a closed pipe is no error of ours.
+            let _ = e.print();
+            return u8::try_from(e.exit_code()).unwrap_or(2);
+        }
+    };
+    log();
+    #[cfg(not(feature = "gui"))]
+    let _ = entered;
+    match cli.command {
+        Some(Do::Info(args)) => info::run(&args.uri, args.json),
+        #[cfg(feature = "gui")]
+        Some(Do::Play(args)) => play::play(*args, entered),
+        #[cfg(feature = "gui")]
+        Some(Do::Demo(args)) => play::demo(*args, entered),
+        #[cfg(feature = "gui")]
+        None => play::window(cli.uri, cli.net),
+        #[cfg(not(feature = "gui"))]
+        None => 2,
+    }
+}
+
+/// Off, unless `SLUICEGATE_LOG` says what to log ("debug", "sluicegate=trace"); to stderr.
+fn log() {
+    let Ok(filter) = std::env::var("SLUICEGATE_LOG") else { return };
+    match tracing_subscriber::EnvFilter::try_new(&filter) {
+        Ok(filter) => tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init(),
+        Err(e) => eprintln!("SLUICEGATE_LOG is not understood: {e}."),
+    }
+}
+
+/// Prints an error; answers its exit code.
+fn fail(failure: &sluicegate::app::Failure) -> u8 {
+    eprintln!("{}", failure.text);
+    failure.exit_code()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_holds() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    #[cfg(feature = "gui")]
+    fn lines_people_write() {
+        for line in [
+            "sluicegate",
+            "sluicegate film.torrent",
+            "sluicegate film.torrent --cache /c --peer 1.2.3.4:5",
+            "sluicegate play --headless x.torrent --no-dht --listen 10.77.0.4:6881 --cache d --report r --for 6 --seek 60%@3",
+            "sluicegate play --headless x --no-clock --frames-md5 f --no-server --no-swarm --web-seed http://h/ --seek 1:00@1 --seek 2@2",
+            "sluicegate play x",
+            "sluicegate demo",
+            "sluicegate demo --headless --for 5 --report r",
+            "sluicegate info x --json",
+        ] {
+            Cli::try_parse_from(line.split(' ')).unwrap();
+        }
+        for line in [
+            "sluicegate play",
+            "sluicegate play x --for 3",
+            "sluicegate play --headless x --seek 60%",
+            "sluicegate info",
+        ] {
+            assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
+        }
+    }
+}

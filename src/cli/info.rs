@@ -1,0 +1,41 @@
+//! `sluicegate info`: what a torrent or a magnet link holds, for people or as JSON.
+
+use std::ffi::OsStr;
+use std::io::Write;
+
+use sluicegate::app::Failure;
+use sluicegate::app::open::{Source, classify_os, resolve};
+use sluicegate::torrent::describe;
+
+use super::fail;
+
+/// Prints to stdout; answers the exit code.
+pub fn run(uri: &OsStr, json: bool) -> u8 {
+    match describe(uri, json) {
+        // A reader that has seen enough (`| head`) is no error.
+        Ok(text) => {
+            let _ = writeln!(std::io::stdout().lock(), "{}", text.trim_end());
+            0
+        }
+        Err(failure) => fail(&failure),
+    }
+}
+
+fn describe(uri: &OsStr, json: bool) -> Result<String, Failure> {
+    let wanted = classify_os(uri)?;
+    let rt = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let rt = rt.map_err(|e| Failure::machine(format!("The network could not be started: {e}"), "Try again"))?;
+    let pretty = |v: &serde_json::Value| {
+        serde_json::to_string_pretty(v)
+            .map_err(|e| Failure::machine(format!("JSON could not be written: {e}"), "Try again"))
+    };
+    match rt.block_on(resolve(wanted))? {
+        Source::Torrent(meta) if json => pretty(&describe::json(&meta)),
+        Source::Torrent(meta) => Ok(describe::text(&meta)),
+        Source::Magnet(magnet) if json => pretty(&describe::magnet_json(&magnet)),
+        Source::Magnet(magnet) => Ok(describe::describe_magnet(&magnet)),
+        Source::Video { .. } | Source::Local(_) => {
+            Err(Failure::input("This is a video, not a torrent", "Give a .torrent file or a magnet link"))
+        }
+    }
+}
