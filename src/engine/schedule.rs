@@ -59,7 +59,7 @@ impl Engine {
                 break;
             }
             let urgent = d.in_s < urgent_s;
-            if let Some(finish) = self.expected(now, d.block) {
+            if let Some(finish) = self.expected(now, d.block, typical) {
                 let late = finish + self.margin_of(now, d.block) > d.in_s;
                 if urgent && self.hedge(now, d, finish, &mut links, &mut room, typical, actions) {
                     continue;
@@ -157,13 +157,14 @@ impl Engine {
     }
 
     /// Seconds until the block should be here from whom it was asked; `None` when it is on nobody's list.
-    fn expected(&self, now: Instant, block: BlockRef) -> Option<f64> {
+    fn expected(&self, now: Instant, block: BlockRef, typical: f64) -> Option<f64> {
         let cell = self.board.cell(block)?;
         let by_links = cell.asked.iter().filter_map(|l| {
-            let ask = self.ask_of(*l, block)?;
+            let link = self.links.get(l)?;
+            let index = link.asks.iter().position(|a| a.block == block)?;
             // What is overdue is expected as late again as it is already.
-            let over = now.since(ask.expected).as_secs_f64();
-            Some(if over > 0.0 { over } else { ask.expected.since(now).as_secs_f64() })
+            let over = now.since(link.asks[index].expected).as_secs_f64();
+            Some(link.eta_at(now, index, typical, &self.config) + over)
         });
         let by_server = cell
             .fetch
