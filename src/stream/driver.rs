@@ -1,9 +1,10 @@
 //! The loop that carries out: events from sockets, store and reader into the engine, its actions out to them.
 //!
-//! Invariant: no block is written while another write of it runs, nor once it is here. Otherwise a late answer of a liar
+//! Invariant: no block is written while another source's write of it runs, nor once it is here. Otherwise a late answer of a liar
 //! could land behind the hash check.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -63,7 +64,8 @@ pub(super) struct Driver {
     shared: Arc<Shared>,
     start: Clock,
     jobs: FuturesUnordered<BoxFuture<'static, Done>>,
-    writing: HashSet<BlockRef>,
+    /// Blocks with writes under way: whose, and how many (a range comes in chunks that end within blocks).
+    writing: HashMap<BlockRef, (Option<FetchId>, u32)>,
     actions: Vec<Action>,
     published: Clock,
     waiting: Option<Waiting>,
@@ -80,7 +82,7 @@ impl Driver {
             shared,
             start: now,
             jobs: FuturesUnordered::new(),
-            writing: HashSet::new(),
+            writing: HashMap::new(),
             actions: Vec::new(),
             published: now - PUBLISH_EVERY,
             waiting: None,
@@ -191,7 +193,7 @@ impl Driver {
                 if !begin.is_multiple_of(BLOCK_LEN) || range.len() != data.len() as u64 {
                     return;
                 }
-                if self.p.engine.has_block(block) || !self.writing.insert(block) {
+                if !self.begin(block, None) {
                     batch.push(Event::BlockDuplicate { link, block });
                     return;
                 }
@@ -235,6 +237,33 @@ impl Driver {
         }
     }
 
+    /// Whether a write of the block may begin: it is not here, and nobody else's write of it runs.
+    fn begin(&mut self, block: BlockRef, by: Option<FetchId>) -> bool {
+        if self.p.engine.has_block(block) {
+            return false;
+        }
+        match self.writing.entry(block) {
+            Entry::Vacant(e) => {
+                e.insert((by, 1));
+                true
+            }
+            Entry::Occupied(mut e) if by.is_some() && e.get().0 == by => {
+                e.get_mut().1 += 1;
+                true
+            }
+            Entry::Occupied(_) => false,
+        }
+    }
+
+    fn end(&mut self, block: BlockRef) {
+        if let Entry::Occupied(mut e) = self.writing.entry(block) {
+            e.get_mut().1 -= 1;
+            if e.get().1 == 0 {
+                e.remove();
+            }
+        }
+    }
+
     /// Writes those blocks of a chunk that are still missing.
     fn write_from_server(&mut self, fetch: FetchId, offset: u64, data: Bytes) {
         let layout = self.p.meta.layout;
@@ -243,7 +272,7 @@ impl Driver {
         let mut parts: Vec<(u64, Bytes)> = Vec::new();
         let mut blocks = Vec::new();
         for block in layout.blocks_in(chunk) {
-            if self.p.engine.has_block(block) || !self.writing.insert(block) {
+            if !self.begin(block, Some(fetch)) {
                 continue;
             }
             blocks.push(block);
@@ -270,12 +299,12 @@ impl Driver {
     fn done(&mut self, done: Done, batch: &mut Vec<Event>) {
         match done {
             Done::Block(link, block, Ok(())) => {
-                self.writing.remove(&block);
+                self.end(block);
                 batch.push(Event::BlockArrived { link, block });
             }
             Done::Server(fetch, end, blocks, Ok(())) => {
                 for b in blocks {
-                    self.writing.remove(&b);
+                    self.end(b);
                 }
                 let step = self.p.origins.end_write(fetch, end);
                 batch.extend(step.upto.map(|upto| Event::ServerBytes { fetch, upto }));
