@@ -28,6 +28,9 @@ use crate::units::{LinkId, PieceSet};
 /// Silence after which we say that we are still there (BEP 3: peers wait two minutes).
 const KEEP_ALIVE: Duration = Duration::from_secs(100);
 
+/// The same for rqbit, which by default hangs up on ten silent seconds, however alive the link.
+const KEEP_ALIVE_RQBIT: Duration = Duration::from_secs(7);
+
 /// Why a link ended.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkEnd {
@@ -119,10 +122,11 @@ async fn live(
         return LinkEnd::ByUs;
     }
     *up = true;
+    let keep_alive = if peer.peer_id.starts_with(b"-rQ") { KEEP_ALIVE_RQBIT } else { KEEP_ALIVE };
     let mut reader = Reader::new(shared, link, addr, queue.clone(), peer.fast, known);
     tokio::select! {
         end = reader.run(rd, torrent) => end,
-        end = write(shared, link, &queue, wr) => end,
+        end = write(shared, link, &queue, wr, keep_alive) => end,
         () = close.cancelled() => LinkEnd::ByUs,
     }
 }
@@ -166,14 +170,14 @@ pub fn count(shared: &Shared, bytes: usize) {
     shared.traffic.total.fetch_add(bytes as u64, Ordering::Relaxed);
 }
 
-async fn write(shared: &Shared, link: LinkId, queue: &Queue, mut wr: OwnedWriteHalf) -> LinkEnd {
+async fn write(shared: &Shared, link: LinkId, queue: &Queue, mut wr: OwnedWriteHalf, keep_alive: Duration) -> LinkEnd {
     let mut batch = Batch::default();
     loop {
         if queue.overflowed() {
             return LinkEnd::TooSlow;
         }
         if !queue.take(&mut batch) {
-            if timeout(KEEP_ALIVE, queue.changed()).await.is_err() {
+            if timeout(keep_alive, queue.changed()).await.is_err() {
                 queue.push(Message::KeepAlive);
             }
             // The driver sends its commands one by one: let a burst gather, so that it leaves in one packet.

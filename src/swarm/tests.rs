@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use librqbit_sha1_wrapper::{ISha1, Sha1};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
