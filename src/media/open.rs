@@ -24,8 +24,9 @@ struct Limits {
     fps: Option<&'static str>,
 }
 
-/// Enough for every mp4 and mkv; the start of most ts and avi.
-const SMALL: Limits = Limits { probe: "262144", analyze: "400000", fps: Some("0") };
+/// FFmpeg stops as soon as every stream is known, so that mp4 and mkv never get here; a transport stream brings its
+/// sound up to a second after its picture. A quarter of this sent those to the full limits.
+const SMALL: Limits = Limits { probe: "524288", analyze: "2000000", fps: Some("0") };
 /// FFmpeg's own defaults, for what the small ones left open and for results that must equal FFmpeg's.
 const FULL: Limits = Limits { probe: "5000000", analyze: "5000000", fps: None };
 
