@@ -37,6 +37,8 @@ mod signal;
 pub mod snapshot;
 #[cfg(feature = "gui")]
 mod status_line;
+#[cfg(all(test, feature = "gui"))]
+mod tests;
 #[cfg(feature = "gui")]
 mod view;
 #[cfg(feature = "gui")]
