@@ -37,7 +37,8 @@ mod signal;
 pub mod snapshot;
 #[cfg(feature = "gui")]
 mod status_line;
-#[cfg(all(test, feature = "gui"))]
+#[cfg(feature = "gui")]
+#[cfg(test)]
 mod tests;
 #[cfg(feature = "gui")]
 mod view;
