@@ -38,6 +38,9 @@ pub mod snapshot;
 #[cfg(feature = "gui")]
 mod status_line;
 #[cfg(feature = "gui")]
+#[cfg(test)]
+mod tests;
+#[cfg(feature = "gui")]
 mod view;
 #[cfg(feature = "gui")]
 mod words;

@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 pub use crate::app::failure::ErrorText;
 pub use crate::engine::Timeline;
-pub use crate::engine::snapshot::{BidRecord, EngineSnapshot, LinkView, Origin, PieceCell, PieceState, Totals, Waiting};
+pub use crate::engine::snapshot::{
+    BidRecord, EngineSnapshot, LinkView, Origin, PieceCell, PieceState, Totals, Waiting,
+};
 pub use crate::media::picture::{ColorMatrix, Picture, PictureSource, PixelLayout, Plane, PlaneData};
 pub use crate::units::{ByteRange, LinkId, MediaTime, PieceIndex};
 
