@@ -158,8 +158,10 @@ impl Screen {
         let file = self.dir.path().join("clipboard.txt");
         std::fs::write(&file, content).unwrap();
         let mut c = Command::new("xclip");
-        let guard =
-            Guard::spawn(self.beside(&mut c).args(["-quiet", "-selection", "clipboard", "-in", text(&file)]), None);
+        let log = self.dir.path().join("xclip.log");
+        // Quiet means in the foreground, where its guard can end it.
+        let clip = self.beside(&mut c).args(["-quiet", "-selection", "clipboard", "-in", text(&file)]);
+        let guard = Guard::spawn(clip, Some(&log));
         wait_for("the clipboard", Duration::from_secs(10), || {
             let mut c = Command::new("xclip");
             let out = self.beside(&mut c).args(["-selection", "clipboard", "-out"]).output().unwrap();
