@@ -55,7 +55,7 @@ impl Engine {
         let mut open: Vec<LinkId> = wanting.iter().take(self.config.upload_slots).map(|w| w.1).collect();
         let rest: Vec<LinkId> = wanting.iter().skip(self.config.upload_slots).map(|w| w.1).collect();
         let stays = self.upload.optimistic.filter(|l| rest.contains(l));
-        if stays.is_none() || self.upload.rounds % self.config.optimistic_rounds == 0 {
+        if stays.is_none() || self.upload.rounds.is_multiple_of(self.config.optimistic_rounds) {
             self.upload.optimistic = rest.get(self.rng.below(rest.len())).copied();
         }
         open.extend(self.upload.optimistic);

@@ -125,8 +125,8 @@ impl Driver {
                 }
                 Some(event) = events.recv() => batch.push(event),
                 Some(done) = self.jobs.next(), if !self.jobs.is_empty() => self.done(done, &mut batch),
-                Some(event) = self.p.origin_rx.recv(), if room => self.from_origin(event, &mut batch),
-                Some(event) = self.p.swarm_rx.recv(), if room => self.from_swarm(event, &mut batch),
+                Some(event) = self.p.origin_rx.recv(), if room => self.take_origin(event, &mut batch),
+                Some(event) = self.p.swarm_rx.recv(), if room => self.take_swarm(event, &mut batch),
                 () = sleep_until(wakeup) => batch.push(Event::Tick),
             }
             self.drain(&mut events, &mut batch);
@@ -145,11 +145,11 @@ impl Driver {
             }
             let mut took = false;
             if let Ok(event) = self.p.origin_rx.try_recv() {
-                self.from_origin(event, batch);
+                self.take_origin(event, batch);
                 took = true;
             }
             if let Ok(event) = self.p.swarm_rx.try_recv() {
-                self.from_swarm(event, batch);
+                self.take_swarm(event, batch);
                 took = true;
             }
             if batch.len() == before && !took {
@@ -162,7 +162,7 @@ impl Driver {
         self.p.engine.verified().iter().map(|p| self.p.meta.layout.piece_range(p)).collect()
     }
 
-    fn from_swarm(&mut self, event: SwarmEvent, batch: &mut Vec<Event>) {
+    fn take_swarm(&mut self, event: SwarmEvent, batch: &mut Vec<Event>) {
         let block = |piece, begin: u32| BlockRef { piece, block: begin / BLOCK_LEN };
         batch.push(match event {
             SwarmEvent::Metadata(_) => return,
@@ -211,7 +211,7 @@ impl Driver {
         });
     }
 
-    fn from_origin(&mut self, event: OriginEvent, batch: &mut Vec<Event>) {
+    fn take_origin(&mut self, event: OriginEvent, batch: &mut Vec<Event>) {
         match event {
             OriginEvent::Up { origin, bidding, rtt } => batch.push(Event::OriginUp { origin, bidding, rtt }),
             OriginEvent::Down { origin, reason } => {
