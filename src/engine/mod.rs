@@ -439,6 +439,11 @@ impl Engine {
         self.board.block_here(block)
     }
 
+    /// Whether nothing of the piece was asked for or received in this run.
+    pub fn untouched(&self, piece: PieceIndex) -> bool {
+        !self.board.is_here(piece) && self.board.get(piece).is_none()
+    }
+
     /// Checks what must hold between the parts after every event; what is wrong, if anything. For tests.
     pub fn check(&self) -> Result<(), String> {
         self.board.check()?;

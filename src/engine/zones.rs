@@ -138,6 +138,11 @@ impl Position {
             run(ByteRange::new(from, end.min(file.end)), &|o| (at_time(o) - base).clamp(0.0, horizon));
         }
         let window = self.window(now, config);
+        // Bytes behind the clock that the reader still waits for (a sample stored late, a decoder that runs ahead of the
+        // demuxer) would never be asked for by the clock, and nothing after them would be read.
+        if let Some(b) = self.blocked.filter(|b| !self.waits() && b.start < window.start) {
+            run(ByteRange::new(b.start, window.start), &|_| 0.0);
+        }
         run(window, &|o| (at_time(o) - media.as_secs_f64()).clamp(0.0, horizon));
         out.sort_by(|a, b| a.in_s.total_cmp(&b.in_s).then(a.own_s.total_cmp(&b.own_s)).then(a.block.cmp(&b.block)));
         let mut seen = std::collections::BTreeSet::new();
@@ -186,6 +191,14 @@ mod tests {
         assert_eq!(due.len(), 152, "the window's 150 blocks, and the rest of its last piece");
         assert_eq!(due[0].block, l.block_at(100 * 16_384));
         assert!((due[30].own_s - 3.0).abs() < 0.01 && due[30].in_s < due[30].own_s);
+    }
+
+    #[test]
+    fn bytes_behind_the_clock_are_due_if_the_reader_waits_for_them() {
+        let (mut p, l, c) = film(Phase::Playing, 10.0);
+        p.blocked = Some(ByteRange::new(97 * 16_384, 98 * 16_384));
+        let due = p.due(Instant::ZERO, &l, &c, |_| false, 10_000);
+        assert!(due[..4].iter().any(|d| d.block == l.block_at(97 * 16_384) && d.in_s == 0.0));
     }
 
     #[test]

@@ -55,6 +55,8 @@ enum Done {
     Block(LinkId, BlockRef, Result<(), StoreError>),
     Server(FetchId, u64, Vec<BlockRef>, Result<(), StoreError>),
     Verify(PieceIndex, Result<bool, StoreError>),
+    /// A piece that lay on disk without proof was hashed.
+    Proven(PieceIndex, bool),
     Read(LinkId, PieceIndex, u32, u32, Result<Bytes, StoreError>),
 }
 
@@ -101,6 +103,10 @@ impl Driver {
         let mut batch: Vec<Event> = Vec::with_capacity(BATCH);
         for range in self.here_before() {
             self.shared.shelf.playable(range);
+        }
+        for piece in self.p.store.unproven().iter() {
+            let pool = self.p.pool.clone();
+            self.jobs.push(async move { Done::Proven(piece, pool.verify(piece).await.unwrap_or(false)) }.boxed());
         }
         batch.extend(self.p.links.iter().map(|(link, info)| Event::LinkUp { link: *link, rtt: info.rtt }));
         batch.extend(self.p.origins.ids().into_iter().map(|origin| Event::OriginUp {
@@ -163,6 +169,9 @@ impl Driver {
     }
 
     fn take_swarm(&mut self, event: SwarmEvent, batch: &mut Vec<Event>) {
+        if matches!(event, SwarmEvent::Block { .. }) {
+            self.shared.first_byte.get_or_init(std::time::Instant::now);
+        }
         let block = |piece, begin: u32| BlockRef { piece, block: begin / BLOCK_LEN };
         batch.push(match event {
             SwarmEvent::Metadata(_) => return,
@@ -213,12 +222,16 @@ impl Driver {
 
     fn take_origin(&mut self, event: OriginEvent, batch: &mut Vec<Event>) {
         match event {
-            OriginEvent::Up { origin, bidding, rtt } => batch.push(Event::OriginUp { origin, bidding, rtt }),
+            OriginEvent::Up { origin, bidding, rtt } => {
+                self.p.origins.back(origin);
+                batch.push(Event::OriginUp { origin, bidding, rtt });
+            }
             OriginEvent::Down { origin, reason } => {
                 self.p.origins.leave(origin, reason);
                 batch.push(Event::OriginDown { origin });
             }
             OriginEvent::Bytes { fetch, offset, data } => {
+                self.shared.first_byte.get_or_init(std::time::Instant::now);
                 if self.p.origins.begin_write(fetch, offset, &data) {
                     self.write_from_server(fetch, offset, data);
                 }
@@ -315,6 +328,14 @@ impl Driver {
                 batch.push(Event::PieceVerified { piece });
             }
             Done::Verify(piece, Ok(false)) => batch.push(Event::PieceCorrupt { piece }),
+            // Bytes of an earlier run, unless somebody has begun to write over them since.
+            Done::Proven(piece, true)
+                if self.p.engine.untouched(piece) && self.writing.keys().all(|b| b.piece != piece) =>
+            {
+                self.dirty = true;
+                batch.push(Event::PieceVerified { piece });
+            }
+            Done::Proven(..) => {}
             Done::Read(link, piece, begin, len, Ok(data)) => {
                 debug_assert_eq!(data.len(), len as usize);
                 self.send(link, LinkCommand::Send { piece, begin, data });

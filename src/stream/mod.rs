@@ -70,6 +70,7 @@ struct Shared {
     status: ArcSwap<StreamStatus>,
     known: ArcSwapOption<(Arc<Metainfo>, Arc<Store>)>,
     gate: AtomicBool,
+    first_byte: std::sync::OnceLock<std::time::Instant>,
     wake: Arc<dyn Fn() + Send + Sync>,
 }
 
@@ -109,6 +110,7 @@ impl Stream {
             status: ArcSwap::default(),
             known: ArcSwapOption::empty(),
             gate: AtomicBool::new(false),
+            first_byte: std::sync::OnceLock::new(),
             wake,
         });
         let (events, events_in) = mpsc::unbounded_channel();
@@ -149,6 +151,11 @@ impl Stream {
     /// Whether the player's clock may run (start and rebuffer rule).
     pub fn gate_open(&self) -> bool {
         self.shared.gate.load(Ordering::Acquire)
+    }
+
+    /// When the first payload byte came, from anyone.
+    pub fn first_byte(&self) -> Option<std::time::Instant> {
+        self.shared.first_byte.get().copied()
     }
 
     /// The latest status: four a second, and when what is waited for changes.

@@ -103,6 +103,13 @@ impl Servers {
         }
     }
 
+    /// It answers again.
+    pub fn back(&mut self, origin: OriginId) {
+        if let Some(s) = self.all.get_mut(&origin) {
+            s.left = None;
+        }
+    }
+
     /// Bytes came: whether they are still wanted.
     pub fn begin_write(&mut self, fetch: FetchId, offset: u64, data: &Bytes) -> bool {
         match self.progress.get_mut(&fetch) {

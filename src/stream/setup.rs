@@ -68,6 +68,7 @@ pub(super) async fn run(
     let seed = seed_of(&meta);
     let engine = Engine::new(meta.layout, have, seed, crate::engine::Config::default());
     shared.known.store(Some(Arc::new((meta.clone(), store.clone()))));
+    (shared.wake)();
     let parts = Parts {
         engine,
         meta,
@@ -111,6 +112,15 @@ impl Prelude {
                 Ok((meta, store, have))
             }
             StreamSource::Magnet(magnet) => {
+                if let Some(meta) = cached(config, &magnet).await {
+                    let meta = Arc::new(meta);
+                    let (store, have) = open_store(config, &meta).await?;
+                    if config.use_swarm {
+                        let known = known(&meta, &have);
+                        self.start(rt, swarm_config(&meta, &magnet.peers, config), Some(known), events)?;
+                    }
+                    return Ok((meta, store, have));
+                }
                 // Without peers there is nobody to ask for the metadata, whatever servers the link names.
                 self.start(rt, magnet_config(&magnet, config), None, events)?;
                 let info = self.metadata(shared).await;
@@ -204,6 +214,12 @@ fn magnet_config(magnet: &Magnet, config: &StreamConfig) -> SwarmConfig {
         private: false,
         max_links: config.max_links,
     }
+}
+
+/// The metadata of a magnet that was opened before.
+async fn cached(config: &StreamConfig, magnet: &Magnet) -> Option<Metainfo> {
+    let (dir, magnet) = (config.cache_dir.clone(), magnet.clone());
+    tokio::task::spawn_blocking(move || Metainfo::cached(&dir, &magnet)).await.ok().flatten()
 }
 
 /// Opens the store off the network threads.
