@@ -4,7 +4,7 @@
 //! could land behind the hash check.
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -29,6 +29,8 @@ use crate::units::{BLOCK_LEN, BlockRef, ByteRange, FetchId, Instant, LinkId, Pie
 
 /// Writes and hashes under way before sockets are read on: 32 MiB of blocks.
 const JOBS: usize = 2048;
+/// Pieces of an earlier run hashed at a time.
+const PROVING: usize = 2;
 /// Events taken in before the engine decides once about all of them.
 const BATCH: usize = 256;
 const PUBLISH_EVERY: Duration = Duration::from_millis(250);
@@ -68,6 +70,7 @@ pub(super) struct Driver {
     jobs: FuturesUnordered<BoxFuture<'static, Done>>,
     /// Blocks with writes under way: whose, and how many (a range comes in chunks that end within blocks).
     writing: HashMap<BlockRef, (Option<FetchId>, u32)>,
+    unproven: VecDeque<PieceIndex>,
     actions: Vec<Action>,
     published: Clock,
     waiting: Option<Waiting>,
@@ -85,6 +88,7 @@ impl Driver {
             start: now,
             jobs: FuturesUnordered::new(),
             writing: HashMap::new(),
+            unproven: VecDeque::new(),
             actions: Vec::new(),
             published: now - PUBLISH_EVERY,
             waiting: None,
@@ -104,10 +108,8 @@ impl Driver {
         for range in self.here_before() {
             self.shared.shelf.playable(range);
         }
-        for piece in self.p.store.unproven().iter() {
-            let pool = self.p.pool.clone();
-            self.jobs.push(async move { Done::Proven(piece, pool.verify(piece).await.unwrap_or(false)) }.boxed());
-        }
+        self.unproven = self.p.store.unproven().iter().collect();
+        (0..PROVING).for_each(|_| self.prove_next());
         batch.extend(self.p.links.iter().map(|(link, info)| Event::LinkUp { link: *link, rtt: info.rtt }));
         batch.extend(self.p.origins.ids().into_iter().map(|origin| Event::OriginUp {
             origin,
@@ -116,6 +118,9 @@ impl Driver {
         }));
         loop {
             let now = self.now();
+            for event in batch.iter().filter(|e| !matches!(e, Event::Tick | Event::Bitfield { .. })) {
+                tracing::trace!(at = now.as_secs_f64(), ?event);
+            }
             self.p.engine.handle_all(now, batch.drain(..), &mut self.actions);
             self.carry_out();
             self.publish(now);
@@ -250,6 +255,14 @@ impl Driver {
         }
     }
 
+    /// Hashes the next piece that lay on disk without proof: a few at a time, so that sockets need not wait.
+    fn prove_next(&mut self) {
+        if let Some(piece) = self.unproven.pop_front() {
+            let pool = self.p.pool.clone();
+            self.jobs.push(async move { Done::Proven(piece, pool.verify(piece).await.unwrap_or(false)) }.boxed());
+        }
+    }
+
     /// Whether a write of the block may begin: it is not here, and nobody else's write of it runs.
     fn begin(&mut self, block: BlockRef, by: Option<FetchId>) -> bool {
         if self.p.engine.has_block(block) {
@@ -329,13 +342,14 @@ impl Driver {
             }
             Done::Verify(piece, Ok(false)) => batch.push(Event::PieceCorrupt { piece }),
             // Bytes of an earlier run, unless somebody has begun to write over them since.
-            Done::Proven(piece, true)
-                if self.p.engine.untouched(piece) && self.writing.keys().all(|b| b.piece != piece) =>
-            {
-                self.dirty = true;
-                batch.push(Event::PieceVerified { piece });
+            Done::Proven(piece, proven) => {
+                self.prove_next();
+                let free = self.p.engine.untouched(piece) && self.writing.keys().all(|b| b.piece != piece);
+                if proven && free {
+                    self.dirty = true;
+                    batch.push(Event::PieceVerified { piece });
+                }
             }
-            Done::Proven(..) => {}
             Done::Read(link, piece, begin, len, Ok(data)) => {
                 debug_assert_eq!(data.len(), len as usize);
                 self.send(link, LinkCommand::Send { piece, begin, data });
@@ -361,6 +375,7 @@ impl Driver {
     fn carry_out(&mut self) {
         let layout = self.p.meta.layout;
         for action in std::mem::take(&mut self.actions) {
+            tracing::trace!(at = self.start.elapsed().as_secs_f64(), ?action);
             match action {
                 Action::Request { .. } | Action::Fetch { .. } if self.failed => {}
                 Action::Request { link, block } | Action::Cancel { link, block } => {

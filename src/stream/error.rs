@@ -16,6 +16,8 @@ pub enum StreamError {
     Origin(String),
     #[error("Neither peers nor a server may be used, so there is nowhere to play this from.")]
     NoSource,
+    #[error("A magnet link holds only a name: its contents must come from peers, and those are switched off.")]
+    NeedsPeers,
     #[error("Cannot open a connection to peers: {0}")]
     Swarm(String),
 }

@@ -121,6 +121,9 @@ impl Prelude {
                     }
                     return Ok((meta, store, have));
                 }
+                if !config.use_swarm {
+                    return Err(StreamError::NeedsPeers);
+                }
                 // Without peers there is nobody to ask for the metadata, whatever servers the link names.
                 self.start(rt, magnet_config(&magnet, config), None, events)?;
                 let info = self.metadata(shared).await;
