@@ -17,8 +17,10 @@ pub struct Config {
     /// With this much here the clock runs even if the forecast expects a late block further on: waiting longer would not
     /// end for a swarm slower than the film, and the viewer can pause.
     pub start_anyway: Duration,
-    /// Requests kept at a peer for what is not urgent, in time at its rate beyond the round trip: enough to ride over
-    /// pauses of its disk and ours. What a peer has put in its socket cannot be cancelled, so a seek waits for part of it.
+    /// Requests kept at a peer for what is not urgent, in time at its rate beyond the round trip. libtorrent answers a
+    /// request at once into its own send buffer, from where no cancel takes it back: all that is queued stands before the
+    /// first block of a seek. With one second (the usual choice for downloads) a seek took 1.7 s on a bed of eight seeds,
+    /// with a quarter 0.9 s, at the same throughput.
     pub queue_time: Duration,
     /// The same while something is urgent: just in time, so that a block is not given away before it is known who will
     /// be first. A fixed queue of 16 blocks takes twice as long to the first picture on a bed of eight uneven seeds.
@@ -86,8 +88,8 @@ impl Default for Config {
             start: Duration::from_secs(2),
             rebuffer: Duration::from_secs(4),
             start_anyway: Duration::from_secs(15),
-            queue_time: Duration::from_millis(1000),
-            queue_time_urgent: Duration::from_millis(200),
+            queue_time: Duration::from_millis(250),
+            queue_time_urgent: Duration::from_millis(100),
             queue_min: 2,
             queue_max: 250,
             rate_unknown: 125_000.0,

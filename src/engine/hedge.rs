@@ -52,8 +52,7 @@ impl Engine {
         *room -= 1;
         let link = c.link;
         if moves {
-            actions.push(Action::Cancel { link: first, block: due.block });
-            self.withdraw(first, due.block, true);
+            self.cancel(first, due.block, true, actions);
         }
         self.ask(now, link, due.block, typical, actions);
         true

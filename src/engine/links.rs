@@ -38,6 +38,8 @@ pub struct Link {
     pub peer_interested: bool,
     /// Outstanding requests, oldest first.
     pub asks: VecDeque<Ask>,
+    /// Requests withdrawn lately: what a peer had put in its socket by then still comes, before what is asked now.
+    pub ghosts: VecDeque<Ask>,
     /// What the peer asked of us and did not get yet.
     pub wishes: VecDeque<Wish>,
     pub meter: RateMeter,
@@ -68,6 +70,7 @@ impl Link {
             choking: true,
             peer_interested: false,
             asks: VecDeque::new(),
+            ghosts: VecDeque::new(),
             wishes: VecDeque::new(),
             meter: RateMeter::default(),
             lateness: Deviation::default(),
@@ -104,19 +107,23 @@ impl Link {
 
     /// Seconds until a block asked for now, behind all that is queued, should begin to arrive.
     pub fn eta(&self, now: Instant, typical: f64, config: &Config) -> f64 {
-        let way = self.rtt_s(config);
-        if self.asks.is_empty() { way } else { self.eta_at(now, self.asks.len() - 1, typical, config).max(way) }
+        let queued = self.asks.len() + self.ghosts.len();
+        if queued == 0 {
+            self.rtt_s(config)
+        } else {
+            self.eta_at(now, self.asks.len(), typical, config).max(self.rtt_s(config))
+        }
     }
 
-    /// Seconds until the `index`-th outstanding request should be answered, by what is known of the link now.
-    pub fn eta_at(&self, now: Instant, index: usize, typical: f64, config: &Config) -> f64 {
-        let Some(first) = self.asks.front() else { return 0.0 };
+    /// Seconds until the first `count` outstanding requests should be answered, by what is known of the link now.
+    pub fn eta_at(&self, now: Instant, count: usize, typical: f64, config: &Config) -> f64 {
+        let first = self.ghosts.iter().chain(&self.asks).map(|a| a.at).min().unwrap_or(now);
         // What was asked longest ago is on its way already: only the part of the round trip still to come counts, and
         // of its sending what has not passed since the block before it came.
-        let way = (self.rtt_s(config) - now.since(first.at).as_secs_f64()).max(0.0);
+        let way = (self.rtt_s(config) - now.since(first).as_secs_f64()).max(0.0);
         let block_s = f64::from(BLOCK_LEN) / self.rate(now, typical);
-        let sent = now.since(self.last_arrival.max(first.at)).as_secs_f64().min(block_s);
-        way + (index + 1) as f64 * block_s - if way > 0.0 { 0.0 } else { sent }
+        let sent = now.since(self.last_arrival.max(first)).as_secs_f64().min(block_s);
+        way + (self.ghosts.len() + count) as f64 * block_s - if way > 0.0 { 0.0 } else { sent }
     }
 
     /// Books a request that was just sent.
@@ -141,6 +148,24 @@ impl Link {
         ask
     }
 
+    /// Withdraws a request: whether it still comes depends on what the peer has sent already.
+    pub fn cancel(&mut self, block: BlockRef) {
+        if let Some(ask) = self.unask(block) {
+            self.ghosts.push_back(ask);
+        }
+    }
+
+    /// The peer said that it will not answer.
+    pub fn refused(&mut self, block: BlockRef) {
+        self.ghosts.retain(|g| g.block != block);
+        self.unask(block);
+    }
+
+    /// Forgets withdrawn requests whose answers must have come by now, if they were to come.
+    pub fn lay_ghosts(&mut self, now: Instant, config: &Config) {
+        self.ghosts.retain(|g| now.since(g.expected) < config.rtt_unknown * 2);
+    }
+
     /// A block came: learn from it.
     pub fn arrived(&mut self, now: Instant, block: BlockRef, len: u64, config: &Config) {
         self.meter.arrived(now, len, config);
@@ -148,7 +173,10 @@ impl Link {
         self.snubbed = false;
         self.received += len;
         self.down.add(len);
+        self.ghosts.retain(|g| g.block != block);
         if let Some(ask) = self.unask(block) {
+            // Peers answer in order: what was withdrawn and asked for earlier will not come any more.
+            self.ghosts.retain(|g| g.at > ask.at);
             if self.rtt.is_none() {
                 // No connect time to go by (the peer dialled us): the first answer bounds the round trip.
                 self.rtt = Some(now.since(ask.at).min(config.rtt_unknown * 4));

@@ -152,7 +152,12 @@ impl Engine {
             Event::Interested { link, interested } => self.note_interest(now, link, interested, actions),
             Event::BlockArrived { link, block } => self.block_arrived(now, link, block, actions),
             Event::BlockDuplicate { link, block } => self.block_duplicate(now, link, block),
-            Event::BlockRejected { link, block } => self.withdraw(link, block, true),
+            Event::BlockRejected { link, block } => {
+                if let Some(l) = self.links.get_mut(&link) {
+                    l.refused(block);
+                }
+                self.withdraw(link, block, true);
+            }
             Event::BlockRequested { link, piece, begin, len } => self.note_wish(link, piece, begin, len),
             Event::BlockUnrequested { link, piece, begin, len } => self.drop_wish(link, piece, begin, len),
             Event::BlockSent { link, len } => self.note_sent(link, len),
@@ -201,6 +206,7 @@ impl Engine {
             for l in self.links.values_mut() {
                 l.down.fold(now);
                 l.up.fold(now);
+                l.lay_ghosts(now, &self.config);
             }
             self.expire(now, actions);
         }
@@ -292,7 +298,16 @@ impl Engine {
         }
     }
 
-    /// Takes one request off the books on both sides.
+    /// Withdraws a request, here and at the peer.
+    fn cancel(&mut self, link: LinkId, block: BlockRef, tried: bool, actions: &mut Vec<Action>) {
+        actions.push(Action::Cancel { link, block });
+        if let Some(l) = self.links.get_mut(&link) {
+            l.cancel(block);
+        }
+        self.withdraw(link, block, tried);
+    }
+
+    /// Takes one request off the books on both sides: it will not be answered.
     fn withdraw(&mut self, link: LinkId, block: BlockRef, tried: bool) {
         if let Some(l) = self.links.get_mut(&link) {
             l.unask(block);
@@ -345,7 +360,7 @@ impl Engine {
     fn cancel_others(&mut self, block: BlockRef, others: impl Iterator<Item = LinkId>, actions: &mut Vec<Action>) {
         for link in others {
             if let Some(l) = self.links.get_mut(&link) {
-                l.unask(block);
+                l.cancel(block);
             }
             actions.push(Action::Cancel { link, block });
         }
@@ -405,8 +420,7 @@ impl Engine {
             self.board.end_parole(link);
         }
         for (link, block) in stale {
-            actions.push(Action::Cancel { link, block });
-            self.withdraw(link, block, true);
+            self.cancel(link, block, true, actions);
         }
     }
 

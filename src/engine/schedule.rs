@@ -136,7 +136,9 @@ impl Engine {
                     eta: l.eta(now, typical, config) * if l.snubbed { 10.0 } else { 1.0 },
                     block_s: f64::from(BLOCK_LEN) / l.rate(now, typical),
                     dev: l.lateness.mean().map_or(rtt / 2.0, |_| l.lateness.dev()),
-                    room: l.depth(now, queue_time, config).saturating_sub(l.asks.len()),
+                    room: l
+                        .depth(now, queue_time, config)
+                        .saturating_sub(l.asks.len() + l.ghosts.len().min(l.asks.len())),
                 }
             })
             .collect()
@@ -164,7 +166,7 @@ impl Engine {
             let index = link.asks.iter().position(|a| a.block == block)?;
             // What is overdue is expected as late again as it is already.
             let over = now.since(link.asks[index].expected).as_secs_f64();
-            Some(link.eta_at(now, index, typical, &self.config) + over)
+            Some(link.eta_at(now, index + 1, typical, &self.config) + over)
         });
         let by_server = cell
             .fetch
@@ -211,8 +213,7 @@ impl Engine {
             stale.extend(l.asks.iter().map(|a| a.block).filter(|b| !wanted.contains(b)).map(|b| (l.id, b)));
         }
         for (link, block) in stale {
-            actions.push(Action::Cancel { link, block });
-            self.withdraw(link, block, false);
+            self.cancel(link, block, false, actions);
         }
         self.abort_stale(&wanted, actions);
     }

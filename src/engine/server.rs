@@ -197,8 +197,7 @@ impl Engine {
             let asked = self.board.cell(block).map(|c| c.asked.clone()).unwrap_or_default();
             self.board.ask_server(block, fetch);
             for link in asked {
-                actions.push(Action::Cancel { link, block });
-                self.withdraw(link, block, true);
+                self.cancel(link, block, true, actions);
             }
             self.availability.take(block.piece);
         }

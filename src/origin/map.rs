@@ -102,6 +102,17 @@ impl OriginMap {
     }
 }
 
+/// A web address for people: without user name, password and query, which may be secrets, and not endless.
+pub fn display_url(url: &str) -> String {
+    const MOST: usize = 120;
+    let Ok(mut u) = url::Url::parse(url) else { return url.chars().filter(|c| !c.is_control()).take(MOST).collect() };
+    // Neither can fail for http and https; if it did, nothing secret may be shown.
+    let clean = u.set_username("").and_then(|()| u.set_password(None)).is_ok();
+    u.set_query(None);
+    u.set_fragment(None);
+    if clean { u.as_str().chars().take(MOST).collect() } else { u.host_str().unwrap_or_default().to_owned() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

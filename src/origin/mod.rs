@@ -22,5 +22,5 @@ mod tests;
 
 pub use error::OriginError;
 pub use get::{UrlProbe, get_small, probe_url};
-pub use map::web_seed_map;
+pub use map::{display_url, web_seed_map};
 pub use state::Origin;

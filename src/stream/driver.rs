@@ -435,10 +435,12 @@ impl Driver {
 
     /// Puts a new status up: four times a second, and at once when what is waited for changes.
     fn publish(&mut self, now: Instant) {
-        let due = self.published.elapsed() >= PUBLISH_EVERY;
-        if self.failed || !due {
-            return;
+        if !self.failed && self.published.elapsed() >= PUBLISH_EVERY {
+            self.publish_now(now);
         }
+    }
+
+    fn publish_now(&mut self, now: Instant) {
         let engine = self.p.engine.snapshot(now);
         self.waiting = engine.waiting;
         self.published = Clock::now();
@@ -472,6 +474,9 @@ impl Driver {
         let _ = tokio::time::timeout(Duration::from_millis(500), writes).await;
         let now = self.now();
         self.p.engine.handle_all(now, batch, &mut self.actions);
+        if !self.failed {
+            self.publish_now(now);
+        }
         let (store, have) = (self.p.store.clone(), self.p.engine.verified().clone());
         if let Ok(Err(e)) = tokio::task::spawn_blocking(move || store.save_resume(&have)).await {
             tracing::warn!("resume data not saved: {e}");

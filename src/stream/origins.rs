@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use crate::origin::api::{OriginEvent, OriginMap, OriginPart};
-use crate::origin::{Origin, web_seed_map};
+use crate::origin::{Origin, display_url, web_seed_map};
 use crate::torrent::{Metainfo, web_seed_input};
 use crate::units::{ByteRange, FetchId, OriginId};
 
@@ -61,7 +61,7 @@ impl Servers {
         let seeds =
             extra.iter().chain(&meta.web_seeds).map(|u| match web_seed_map(u, meta.multi_file, &meta.name, &input) {
                 Ok(map) => Ok((u.clone(), map)),
-                Err(e) => Err(format!("{u} · {e}")),
+                Err(e) => Err(format!("{} · {e}", display_url(u))),
             });
         for each in plain.into_iter().chain(seeds) {
             match each {
@@ -154,8 +154,8 @@ impl Servers {
         self.all
             .values()
             .map(|s| match &s.left {
-                None => s.url.clone(),
-                Some(why) => format!("{} · {why}", s.url),
+                None => display_url(&s.url),
+                Some(why) => format!("{} · {why}", display_url(&s.url)),
             })
             .collect()
     }

@@ -136,7 +136,7 @@ impl Prelude {
             }
             StreamSource::Video { url } => {
                 let probe = probe_url(&url).await.map_err(|e| StreamError::Origin(e.to_string()))?;
-                let meta = Metainfo::plain_video(&probe.final_url, probe.len)
+                let meta = Metainfo::plain_video(&url, probe.len)
                     .ok_or_else(|| StreamError::Origin("This video has no length, so it cannot be streamed.".into()))?;
                 let meta = Arc::new(meta);
                 let (store, have) = open_store(config, &meta).await?;
