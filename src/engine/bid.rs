@@ -11,7 +11,7 @@ impl Engine {
     pub(super) fn bid(&mut self, now: Instant, miss: &[Due], actions: &mut Vec<Action>) {
         let due_now = self.servers.last_bid.is_none_or(|t| now.since(t) >= self.config.bid_every);
         let urgent = miss.iter().any(|d| d.own_s < self.config.urgent.as_secs_f64());
-        let granted: u64 = self.servers.origins.values().map(|o| o.granted).sum();
+        let granted: u64 = self.servers.origins.values().map(|o| o.unspent(now)).sum();
         if !(due_now || urgent && granted == 0) {
             return;
         }
@@ -44,23 +44,24 @@ impl Engine {
                 let due_bits = due_bits.iter().map(|b| b / n).collect();
                 actions.push(Action::Bid { origin, bid: Bid { max_bits: share, due_bits } });
             } else {
-                self.grant(origin, share, None);
+                let kept = self.servers.origins.get(&origin).map_or(0, |o| o.unspent(now));
+                self.grant(origin, kept + share, share, now + self.config.grant_life);
             }
         }
     }
 
     /// The server's answer.
     pub(super) fn granted(&mut self, origin: OriginId, bits: u64, expires: Instant) {
-        self.grant(origin, bits, Some(expires));
+        self.grant(origin, bits, bits, expires);
     }
 
-    fn grant(&mut self, origin: OriginId, bits: u64, expires: Option<Instant>) {
+    /// `total` bits may be asked for until `expires`, `new` of them by the last bid.
+    fn grant(&mut self, origin: OriginId, total: u64, new: u64, expires: Instant) {
         let Some(o) = self.servers.origins.get_mut(&origin) else { return };
-        // A grant that expired is not carried over.
-        o.granted = if expires.is_some() { bits } else { o.granted + bits };
-        o.expires = expires;
+        o.granted = total;
+        o.expires = Some(expires);
         if let Some(b) = self.bids.back_mut() {
-            b.grant_bits += bits;
+            b.grant_bits += new;
         }
     }
 

@@ -25,6 +25,14 @@ pub struct Config {
     /// The same while something is urgent: just in time, so that a block is not given away before it is known who will
     /// be first. A fixed queue of 16 blocks takes twice as long to the first picture on a bed of eight uneven seeds.
     pub queue_time_urgent: Duration,
+    /// The longest pause between two bursts of a peer that its queue is kept filled over: Transmission serves every half
+    /// second.
+    pub pulse: Duration,
+    /// Deviation assumed for a link that answered nothing yet: with a server at hand it begins with blocks due later.
+    pub young_deviation: Duration,
+    /// How long a link that answered nothing yet counts as waking: Transmission keeps a new peer choked for up to its
+    /// round of ten seconds.
+    pub waking: Duration,
     /// Blocks asked of a link whose rate is not known yet: two keep its pipe from running empty between them.
     pub queue_min: usize,
     /// libtorrent and others drop requests beyond 250 by default.
@@ -46,8 +54,13 @@ pub struct Config {
     pub hedge_floor: Duration,
     /// Share of received bytes that hedging may cost.
     pub hedge_share: f64,
+    /// What a piece must be early by, by forecast, not to count as a miss: playing always at the brink would make each
+    /// small error of a forecast a stall.
+    pub comfort: Duration,
     /// Spare time kept between the server's expected delivery and a deadline.
     pub margin: Duration,
+    /// A grant that is not used for this long lapses.
+    pub grant_life: Duration,
     /// Bids are made this often.
     pub bid_every: Duration,
     /// How far ahead a bid looks.
@@ -90,6 +103,9 @@ impl Default for Config {
             start_anyway: Duration::from_secs(15),
             queue_time: Duration::from_millis(250),
             queue_time_urgent: Duration::from_millis(100),
+            pulse: Duration::from_millis(1000),
+            young_deviation: Duration::from_millis(300),
+            waking: Duration::from_secs(10),
             queue_min: 2,
             queue_max: 250,
             rate_unknown: 125_000.0,
@@ -100,7 +116,9 @@ impl Default for Config {
             hedge_deviations: 2.0,
             hedge_floor: Duration::from_millis(150),
             hedge_share: 0.03,
+            comfort: Duration::from_millis(750),
             margin: Duration::from_millis(250),
+            grant_life: Duration::from_secs(2),
             bid_every: Duration::from_secs(1),
             horizon: Duration::from_secs(15),
             fetch_first: 256 * 1024,

@@ -56,6 +56,13 @@ pub struct Link {
     pub last_arrival: Instant,
     /// Wanted pieces that it has and we do not.
     pub useful: u32,
+    /// When it came up.
+    pub since: Instant,
+    /// Requests it must hold at least: doubled each time it answered all it was given, as a peer does that serves in
+    /// pulses (Transmission, each half second) and would otherwise be measured by our own queue.
+    pub floor: usize,
+    /// The most requests it held since its queue last ran empty.
+    peak: usize,
     /// Bytes handed over to be sent and not yet in the socket.
     pub sending: u32,
 }
@@ -82,6 +89,9 @@ impl Link {
             snubbed: false,
             last_arrival: now,
             useful: 0,
+            since: now,
+            floor: 0,
+            peak: 0,
             sending: 0,
         }
     }
@@ -101,8 +111,12 @@ impl Link {
         if self.snubbed {
             return 1;
         }
-        let bytes = rate * (self.rtt_s(config) + queue_time.as_secs_f64());
-        ((bytes / f64::from(BLOCK_LEN)).ceil() as usize).clamp(config.queue_min, config.queue_max)
+        let blocks = |queue_time: Duration| {
+            (rate * (self.rtt_s(config) + queue_time.as_secs_f64()) / f64::from(BLOCK_LEN)).ceil() as usize
+        };
+        // A pulsing peer needs up to what it delivers in a second; more would only stand before a seek.
+        let floor = self.floor.min(blocks(config.pulse));
+        blocks(queue_time).max(floor).clamp(config.queue_min, config.queue_max)
     }
 
     /// Seconds until a block asked for now, behind all that is queued, should begin to arrive.
@@ -135,6 +149,7 @@ impl Link {
             self.meter.busy_from(now + self.rtt.unwrap_or_default());
         }
         self.asks.push_back(Ask { block, at: now, expected });
+        self.peak = self.peak.max(self.asks.len());
         expected
     }
 
@@ -180,6 +195,12 @@ impl Link {
             if self.rtt.is_none() {
                 // No connect time to go by (the peer dialled us): the first answer bounds the round trip.
                 self.rtt = Some(now.since(ask.at).min(config.rtt_unknown * 4));
+            }
+            if self.asks.is_empty() {
+                if self.peak >= self.depth(now, config.queue_time_urgent, config) {
+                    self.floor = (self.peak * 2).min(config.queue_max);
+                }
+                self.peak = 0;
             }
             let late = now.0 as f64 / 1e9 - ask.expected.0 as f64 / 1e9;
             self.lateness.sample(late, config);

@@ -47,7 +47,7 @@ use server::Servers;
 use snapshot::{BidRecord, Totals};
 use zones::Position;
 
-use crate::units::{BlockRef, Instant, Layout, LinkId, PieceIndex, PieceSet};
+use crate::units::{BlockRef, ByteRange, Instant, Layout, LinkId, PieceIndex, PieceSet};
 
 /// How often time alone can change a decision.
 const TICK: Duration = Duration::from_millis(100);
@@ -72,6 +72,8 @@ pub struct Engine {
     bids: VecDeque<BidRecord>,
     /// What is asked for no longer matters as it did: cancel before asking anew.
     restart: bool,
+    /// Something happened that may change what is asked of whom.
+    stirred: bool,
     last_tick: Option<Instant>,
     wanted_peers: u32,
 }
@@ -96,6 +98,7 @@ impl Engine {
             upload_gauge: Gauge::default(),
             bids: VecDeque::new(),
             restart: false,
+            stirred: false,
             last_tick: None,
             wanted_peers: 0,
             config,
@@ -129,8 +132,30 @@ impl Engine {
         self.links.values().any(|l| l.peer_interested).then(|| last + Duration::from_secs(1))
     }
 
+    /// Whether an event may change what is asked of whom. Progress within a block and a reader that waits on in a block
+    /// already waited for do not, and come by the thousand.
+    fn stirs(&self, event: &Event) -> bool {
+        let layout = self.board.layout();
+        match event {
+            Event::ServerBytes { fetch, upto } => self.servers.fetches.get(fetch).is_none_or(|f| {
+                *upto >= f.range.end || f.upto == f.range.start || layout.block_at(f.upto) != layout.block_at(*upto)
+            }),
+            Event::ReaderBlocked { range } => {
+                let at = |r: ByteRange| layout.block_at(r.end.saturating_sub(1));
+                self.position.blocked.is_none_or(|b| at(b) != at(*range)) && !self.has_block(at(*range))
+            }
+            Event::ReaderResumed
+            | Event::ReaderAt { .. }
+            | Event::BlockSent { .. }
+            | Event::BlockRequested { .. }
+            | Event::Tick => false,
+            _ => true,
+        }
+    }
+
     /// Books what happened; decides nothing that depends on anything else.
     fn note(&mut self, now: Instant, event: Event, actions: &mut Vec<Action>) {
+        self.stirred |= self.stirs(&event);
         match event {
             Event::LinkUp { link, rtt } => {
                 self.links.insert(link, Link::new(link, self.board.layout().piece_count(), rtt, now));
@@ -210,7 +235,10 @@ impl Engine {
             }
             self.expire(now, actions);
         }
-        if self.position.file.is_some() && self.position.phase != Phase::Ended {
+        if (tick | self.restart | std::mem::take(&mut self.stirred))
+            && self.position.file.is_some()
+            && self.position.phase != Phase::Ended
+        {
             self.schedule(now, tick, actions);
             self.want_peers(actions);
         }

@@ -6,6 +6,7 @@
 //! (claim 2: by forecast, not only when it is late).
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::links::Ask;
 use super::zones::Due;
@@ -79,8 +80,10 @@ impl Engine {
                 continue;
             }
             let server_s = self.servers.time_for(now, plan.miss.len(), &self.config);
-            let misses = finish + self.config.miss_deviations * dev > d.in_s - server_s;
-            if misses && d.own_s.is_finite() && self.server_first(now, finish, &plan) {
+            let spare = server_s + self.config.comfort.as_secs_f64();
+            let surely = finish + self.config.miss_deviations * dev;
+            let misses = surely > d.in_s - spare;
+            if misses && d.own_s.is_finite() && self.server_first(now, surely, &plan) {
                 plan.miss.push(*d);
                 // Urgent ones are the server's alone. Others a peer with room may begin all the same: no room is wasted.
                 if d.own_s < urgent_s || best.is_none_or(|i| links[i].room == 0) {
@@ -129,17 +132,12 @@ impl Engine {
         self.links
             .values()
             .filter(|l| l.serves() && l.useful > 0)
-            .map(|l| {
-                let rtt = l.rtt_s(config);
-                Candidate {
-                    link: l.id,
-                    eta: l.eta(now, typical, config) * if l.snubbed { 10.0 } else { 1.0 },
-                    block_s: f64::from(BLOCK_LEN) / l.rate(now, typical),
-                    dev: l.lateness.mean().map_or(rtt / 2.0, |_| l.lateness.dev()),
-                    room: l
-                        .depth(now, queue_time, config)
-                        .saturating_sub(l.asks.len() + l.ghosts.len().min(l.asks.len())),
-                }
+            .map(|l| Candidate {
+                link: l.id,
+                eta: l.eta(now, typical, config) * if l.snubbed { 10.0 } else { 1.0 },
+                block_s: f64::from(BLOCK_LEN) / l.rate(now, typical),
+                dev: l.lateness.mean().map_or(config.young_deviation.as_secs_f64(), |_| l.lateness.dev()),
+                room: l.depth(now, queue_time, config).saturating_sub(l.asks.len() + l.ghosts.len().min(l.asks.len())),
             })
             .collect()
     }
@@ -190,7 +188,13 @@ impl Engine {
 
     fn overdue(&self, now: Instant, block: BlockRef) -> bool {
         self.board.cell(block).is_some_and(|c| {
-            c.fetch.is_none() && c.asked.iter().all(|l| self.ask_of(*l, block).is_none_or(|a| a.expected < now))
+            let late = |l: &LinkId| {
+                // What is expected of a link that answered nothing yet is a guess: it gets a second.
+                let grace = self.links.get(l).is_some_and(|l| l.meter.rate().is_none());
+                let grace = if grace { self.config.bid_every } else { Duration::ZERO };
+                self.ask_of(*l, block).is_none_or(|a| a.expected + grace < now)
+            };
+            c.fetch.is_none() && c.asked.iter().all(late)
         })
     }
 

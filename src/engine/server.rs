@@ -6,10 +6,13 @@ use std::time::Duration;
 use super::board::Giver;
 use super::config::Config;
 use super::forecast::RateMeter;
+use super::links::Link;
 use super::zones::Due;
 use super::{Action, Engine};
 use crate::units::{BLOCK_LEN, BlockRef, ByteRange, FetchId, Instant, OriginId};
 
+/// Seconds of media beyond what presses that a range takes along: one GET a second, not one a block.
+const LEAD_MORE: f64 = 1.0;
 /// Ranged GETs at one origin at a time: one being sent and one asked for, so that the line never idles for a round trip.
 const FETCHES: usize = 2;
 
@@ -48,6 +51,11 @@ pub(super) struct Servers {
 impl OriginState {
     fn rtt_s(&self, config: &Config) -> f64 {
         self.rtt.unwrap_or(config.rtt_unknown).as_secs_f64()
+    }
+
+    /// Bits granted, not lapsed and not yet asked for.
+    pub fn unspent(&self, now: Instant) -> u64 {
+        if self.expires.is_some_and(|e| e < now) { 0 } else { self.granted }
     }
 
     fn rate(&self, now: Instant) -> Option<f64> {
@@ -127,6 +135,18 @@ impl Engine {
         let mut miss: Vec<Due> =
             miss.iter().filter(|d| d.own_s < self.config.window.as_secs_f64() && free(d.block)).copied().collect();
         miss.sort_by(|a, b| a.own_s.total_cmp(&b.own_s).then(a.block.cmp(&b.block)));
+        // While the swarm wakes (links that answered nothing yet) its forecast is no more than a guess: the server waits
+        // until what it has to bring would begin to press, or it would fill the window before the first peer answers.
+        let wakes = |l: &Link| l.useful > 0 && l.meter.rate().is_none() && now.since(l.since) < self.config.waking;
+        if self.links.values().any(wakes) {
+            let lead = self.config.urgent.as_secs_f64();
+            let slack = |k: usize, d: &Due| d.own_s - self.servers.time_for(now, k + 1, &self.config);
+            if !miss.iter().enumerate().any(|(k, d)| slack(k, d) < lead) {
+                return;
+            }
+            let keep = miss.iter().enumerate().take_while(|(k, d)| slack(*k, d) < lead + LEAD_MORE).count();
+            miss.truncate(keep.max(1));
+        }
         let wanted: BTreeSet<BlockRef> = miss.iter().map(|d| d.block).collect();
         for d in &miss {
             if self.board.cell(d.block).is_some_and(|c| c.fetch.is_some_and(|f| self.servers.fetches.contains_key(&f)))
@@ -150,7 +170,7 @@ impl Engine {
             let rate = o.rate(now).unwrap_or(0.0);
             let limit = ((rate * config.fetch_time.as_secs_f64()) as u64).max(config.fetch_first);
             let free = limit.saturating_sub(self.servers.outstanding(*id));
-            let granted = if o.expires.is_some_and(|e| e < now) { 0 } else { o.granted / 8 };
+            let granted = o.unspent(now) / 8;
             let rested = o.retry_at.is_none_or(|t| t <= now);
             // A second range only when the first is mostly here: short ranges cost a round trip each.
             let worth = running == 0 || free * 2 >= limit;

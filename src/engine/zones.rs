@@ -89,7 +89,8 @@ impl Position {
     pub fn window(&self, now: Instant, config: &Config) -> ByteRange {
         let Some(file) = self.file else { return ByteRange::default() };
         let line = self.line(config);
-        let end = file.start + line.offset_of(self.media_now(now) + config.window);
+        let reach = if self.timeline.is_some() { config.window } else { config.urgent };
+        let end = file.start + line.offset_of(self.media_now(now) + reach);
         ByteRange::new(self.playhead_offset(now, &line), end.min(file.end))
     }
 
@@ -105,7 +106,9 @@ impl Position {
         let Some(file) = self.file else { return Vec::new() };
         let line = self.line(config);
         let media = self.media_now(now);
-        let horizon = config.window.as_secs_f64();
+        // Nothing is known of the film's pace before its index: only what presses counts.
+        let reach = if self.timeline.is_some() { config.window } else { config.urgent };
+        let horizon = reach.as_secs_f64();
         let mut out = Vec::new();
         let mut run = |range: ByteRange, due: &dyn Fn(u64) -> f64| {
             let range = range.intersect(file);
@@ -131,7 +134,7 @@ impl Position {
             // The reader's own place comes first, then what it will read next, at the film's pace from there.
             let from = self.blocked.map_or(self.reader_at, |b| b.start).clamp(file.start, file.end);
             let base = at_time(from);
-            let end = file.start + line.offset_of(MediaTime::from_secs_f64(base) + config.window);
+            let end = file.start + line.offset_of(MediaTime::from_secs_f64(base) + reach);
             if let Some(b) = self.blocked {
                 run(b, &|_| 0.0);
             }
