@@ -4,6 +4,11 @@
 
 mod support;
 
+#[path = "hostile/disk.rs"]
+mod disk;
+#[path = "hostile/lies.rs"]
+mod lies;
+
 use std::path::{Path, PathBuf};
 
 use support::nginx::Nginx;
@@ -263,19 +268,6 @@ fn sound_without_a_picture_is_said_so() {
     std::fs::rename(&path, &renamed).unwrap();
     let played = Home::new().play(renamed, ["--for", "10"]);
     assert!(matches!(played.code, Some(0 | 2)), "{}", played.said);
-}
-
-#[test]
-fn a_cache_that_cannot_be_written() {
-    // SAFETY: geteuid takes and changes nothing.
-    let root = unsafe { libc::geteuid() } == 0;
-    let case = Case::new();
-    let t = Torrent::of(&media::mp4(), case.dir.path(), 32);
-    // For root no permission forbids anything: a file where the folder should be does.
-    let cache = if root { case.file("cache", b"") } else { PathBuf::from("/proc/cache") };
-    let played = Home::new().play(t.path, ["--no-swarm", "--for", "5", "--cache", text(&cache)]);
-    assert!(matches!(played.code, Some(1 | 2)), "{:?}: {}", played.code, played.said);
-    assert!(readable(&played.said), "{:?}", played.said);
 }
 
 #[test]
