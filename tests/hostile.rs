@@ -4,6 +4,11 @@
 
 mod support;
 
+#[path = "hostile/disk.rs"]
+mod disk;
+#[path = "hostile/lies.rs"]
+mod lies;
+
 use std::path::{Path, PathBuf};
 
 use support::nginx::Nginx;
@@ -176,7 +181,7 @@ fn a_torrent_without_a_video_says_what_it_holds() {
 #[test]
 fn names_that_climb_out_of_the_cache_stay_inside() {
     let film = media::mp4();
-    for evil in ["../e.mp4", "/tmp.mp4", "a\\b\\.mp", "..\\f.mp4"] {
+    for evil in ["../e.mp4", "/tmp.mp4", "a\\b\\.mp4", "..\\f.mp4"] {
         assert_eq!(evil.len(), "clip.mp4".len());
         let case = Case::new();
         let web = Nginx::serve(film.parent().unwrap(), None);
@@ -188,7 +193,9 @@ fn names_that_climb_out_of_the_cache_stay_inside() {
         let home = Home::new();
         let before = files_below(home.dir.path());
         let played = home.play(path, ["--no-swarm", "--no-clock", "--cache", "deep/cache"]);
-        assert!(played.code == Some(2) || played.code == Some(0), "{evil}: {:?} {}", played.code, played.said);
+        // The name is made harmless, and the film plays.
+        let played = played.ok();
+        assert!(played.number("/bytes/server") > 0.0, "{evil}: {:#}", played.report);
         for file in files_below(home.dir.path()) {
             let inside = file.starts_with(home.dir.path().join("deep/cache"));
             let film_sized = file.metadata().is_ok_and(|m| m.len() >= 100_000);
@@ -261,19 +268,6 @@ fn sound_without_a_picture_is_said_so() {
     std::fs::rename(&path, &renamed).unwrap();
     let played = Home::new().play(renamed, ["--for", "10"]);
     assert!(matches!(played.code, Some(0 | 2)), "{}", played.said);
-}
-
-#[test]
-fn a_cache_that_cannot_be_written() {
-    // SAFETY: geteuid takes and changes nothing.
-    let root = unsafe { libc::geteuid() } == 0;
-    let case = Case::new();
-    let t = Torrent::of(&media::mp4(), case.dir.path(), 32);
-    // For root no permission forbids anything: a file where the folder should be does.
-    let cache = if root { case.file("cache", b"") } else { PathBuf::from("/proc/cache") };
-    let played = Home::new().play(t.path, ["--no-swarm", "--for", "5", "--cache", text(&cache)]);
-    assert!(matches!(played.code, Some(1 | 2)), "{:?}: {}", played.code, played.said);
-    assert!(readable(&played.said), "{:?}", played.said);
 }
 
 #[test]

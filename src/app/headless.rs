@@ -189,7 +189,7 @@ fn finish(facts: &Facts, end: End, options: &HeadlessOptions) -> u8 {
     let mut code = match failure {
         Some(f) => say(f),
         None => {
-            if facts.player_opened.is_none()
+            if facts.player.first_frame.is_none()
                 && let Some(waiting) = facts.waiting.as_ref().filter(|w| !w.is_empty())
             {
                 eprintln!("Nothing was played: {waiting}");

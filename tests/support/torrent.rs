@@ -32,6 +32,7 @@ impl Torrent {
             text(&path),
             text(content),
         ]));
+        make_unique(&path);
         let shown = tool(Command::new("transmission-show").arg(&path)).stdout;
         let shown = String::from_utf8_lossy(&shown);
         let hash = shown.lines().find_map(|l| l.trim().strip_prefix("Hash: ").or(l.trim().strip_prefix("Hash v1: ")));

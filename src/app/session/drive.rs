@@ -134,7 +134,7 @@ impl Driver {
         if let Some(stream) = self.stream.take() {
             stream.stop();
             // The last numbers, for reports.
-            self.shared.facts.lock().stream(&stream.status(), Instant::now());
+            self.shared.facts.lock().stream(&stream.status(), stream.first_byte());
         }
         self.lock = None;
         self.demo = None;
@@ -168,7 +168,7 @@ impl Driver {
                 }
                 let mut facts = self.shared.facts.lock();
                 if !facts.stream.as_ref().is_some_and(|s| Arc::ptr_eq(s, &status)) {
-                    facts.stream(&status, now);
+                    facts.stream(&status, stream.first_byte());
                 }
             }
             match std::mem::replace(&mut self.state, State::Between) {
