@@ -52,11 +52,7 @@ pub struct Facts {
 
 impl Facts {
     /// Takes in what the stream says.
-    pub fn stream(&mut self, status: &Arc<StreamStatus>, now: Instant) {
-        let totals = &status.engine.totals;
-        if self.first_byte.is_none() && totals.swarm + totals.server > 0 {
-            self.first_byte = Some(now);
-        }
+    pub fn stream(&mut self, status: &Arc<StreamStatus>) {
         merge_bids(&mut self.bids, status.engine.bids.iter().copied());
         self.peers.values_mut().for_each(|p| p.connected = false);
         for p in status.peers.iter() {
