@@ -266,6 +266,16 @@ mod tests {
         assert!(is_info_hash(&"a1".repeat(20)) && is_info_hash(&"A7".repeat(16)) && !is_info_hash(&"g".repeat(40)));
     }
 
+    proptest::proptest! {
+        #[test]
+        fn whatever_is_pasted_is_told_or_refused_in_a_sentence(text in "(magnet:\\?xt=urn:btih:|https?://|file://|~/|)\\PC{0,80}") {
+            if let Err(f) = classify(&text) {
+                proptest::prop_assert!(f.input && f.text.what.ends_with(['.', '!', '?', '…']), "{:?}", f);
+            }
+            let _ = (shown_url(&text), text.parse::<crate::app::args::SeekAt>(), text.parse::<crate::app::args::PeerAddr>());
+        }
+    }
+
     #[test]
     fn what_lies_at_a_path() {
         let dir = tempfile::tempdir().unwrap();
