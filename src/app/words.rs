@@ -189,20 +189,7 @@ mod tests {
     }
 
     fn with_link(mut e: EngineSnapshot) -> EngineSnapshot {
-        e.links.push(crate::engine::snapshot::LinkView {
-            link: crate::units::LinkId(1),
-            pieces: 0,
-            choked: true,
-            interested: false,
-            choking: true,
-            peer_interested: false,
-            down: 0.0,
-            up: 0.0,
-            received: 0,
-            sent: 0,
-            in_flight: 0,
-            rtt: None,
-        });
+        e.links.push(crate::engine::snapshot::LinkView { choked: true, choking: true, ..Default::default() });
         e
     }
 
