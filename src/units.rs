@@ -34,7 +34,7 @@ pub struct BlockRef {
 }
 
 /// One connection to a peer, unique for the life of a stream; never reused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct LinkId(pub u32);
 
 /// One server that serves ranges of the torrent.

@@ -23,7 +23,6 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("stream", &["units", "engine", "torrent", "swarm", "origin"]),
     // The bid's own type, wherever the engine names it; nothing else of the engine.
     ("serve", &["units", "torrent", "engine::bid", "engine::Bid"]),
-    ("sim", &["units", "engine", "serve::allocate"]),
     ("media", &["units", "stream::reader"]),
     ("app", &["units", "engine", "torrent", "swarm", "origin", "stream", "serve", "media"]),
     ("ui", &["units", "app::snapshot"]),
@@ -238,10 +237,9 @@ fn planted_arrows_are_found() {
         ("ui/panel.rs", "#[cfg(test)]\nmod tests {\n    use crate::media::picture::Picture;\n}"),
         ("app/mod.rs", "use crate::ui::run;"),
         ("app/mod.rs", "use egui::Context;"),
-        ("sim/mod.rs", "use crate::serve::server::Server;"),
         ("torrent/mod.rs", "use crate::origin::api::OriginMap;"),
         ("units.rs", "use crate::torrent::Layout;"),
-        ("app/mod.rs", "type A = Vec<crate::sim::World>;"),
+        ("app/mod.rs", "type A = Vec<crate::ui::Panel>;"),
     ];
     for (file, source) in planted {
         assert!(!faults(file, source).is_empty(), "not found in {file}: {source}");

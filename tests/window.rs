@@ -135,11 +135,11 @@ fn the_demo_shows_its_film_its_strip_and_its_panel() {
             std::thread::sleep(Duration::from_millis(150));
         }
         let shot = w.screen.shot();
-        (HEIGHT / 2..HEIGHT).find_map(|y| {
+        (HEIGHT / 2..HEIGHT).find(|&y| {
             let row = Area { x: 20, y, width: 840, height: 1 };
             let known = any(&shot, row, &[FROM_PEERS, FROM_SERVER, ON_ITS_WAY, AVAILABLE[0], AVAILABLE[1]]);
             let here = any(&shot, row, &[FROM_PEERS, FROM_SERVER]);
-            (here > 20 && known > 200).then_some(y)
+            here > 20 && known > 200
         })
     });
     let shot = w.screen.keep("demo-with-panel");

@@ -84,7 +84,6 @@ struct Ready {
     torrent: Bytes,
     peers: Vec<SocketAddr>,
     web_seed: String,
-    #[cfg(test)]
     folder: PathBuf,
 }
 
@@ -127,6 +126,11 @@ impl Demo {
     /// BEP 19 URL of the origin.
     pub fn web_seed(&self) -> &str {
         &self.ready.web_seed
+    }
+
+    /// Where a player may keep its pieces: goes with the demo, so that each one is played from the swarm.
+    pub fn cache_folder(&self) -> PathBuf {
+        self.ready.folder.join("played")
     }
 }
 
@@ -206,16 +210,7 @@ async fn set_up(folder: &Path, stop: &CancellationToken) -> Result<(Ready, Vec<A
     tokio::spawn(serve(listener, whole, limits, stop.clone().cancelled_owned()));
     // Ends in a slash: the name is the torrent's.
     let web_seed = format!("http://{addr}/");
-    Ok((
-        Ready {
-            torrent,
-            peers,
-            web_seed,
-            #[cfg(test)]
-            folder: folder.to_owned(),
-        },
-        sessions,
-    ))
+    Ok((Ready { torrent, peers, web_seed, folder: folder.to_owned() }, sessions))
 }
 
 /// One seed: listens on a free port of loopback, finds nobody by itself and uploads at `kib` KiB/s.

@@ -65,6 +65,18 @@ pub fn sentence(text: &str) -> String {
     s
 }
 
+/// A sentence as the second half of another: without its full stop, and without the capital it began with.
+pub fn clause(text: &str) -> String {
+    let text = text.trim().trim_end_matches('.');
+    let mut chars = text.chars();
+    match (chars.next(), chars.clone().next()) {
+        (Some(first), Some(second)) if first.is_uppercase() && second.is_lowercase() => {
+            first.to_lowercase().chain(chars).collect()
+        }
+        _ => text.to_owned(),
+    }
+}
+
 /// Without control characters and runs of blanks, cut to at most `max` characters.
 pub fn one_line(text: &str, max: usize) -> String {
     let clean: String = text.chars().map(|c| if c.is_control() || is_bidi_control(c) { ' ' } else { c }).collect();
@@ -89,6 +101,8 @@ mod tests {
         assert_eq!(sentence("not a\ttorrent\u{1b}[31m"), "not a torrent [31m.");
         assert_eq!(sentence("film.mp4 is a folder"), "film.mp4 is a folder.");
         assert_eq!(sentence(""), "");
+        assert_eq!(clause("The torrent holds no data."), "the torrent holds no data");
+        assert_eq!(clause("SHA-1 differs"), "SHA-1 differs");
         assert_eq!(one_line(&"x".repeat(1000), 10).chars().count(), 11);
     }
 }

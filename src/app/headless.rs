@@ -3,13 +3,13 @@
 //! Invariant: nothing stands between the start of the process and the network: no history, no window, no look-up that is
 //! not asked for.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::app::args::SeekAt;
-use crate::app::failure::Failure;
+use crate::app::failure::{Failure, clause, sentence};
 use crate::app::net::{NetOverrides, runtime};
 use crate::app::paths::Paths;
 use crate::app::process::usage;
@@ -50,8 +50,23 @@ enum End {
     Failed(Failure),
 }
 
+/// A measurement of half an hour must not be lost for want of a folder: looked for before the play, not after.
+fn check_folder(report: Option<&Path>) -> Result<(), Failure> {
+    let folder = report.and_then(Path::parent).filter(|f| !f.as_os_str().is_empty());
+    match folder {
+        Some(f) if !f.is_dir() => Err(Failure::input(
+            format!("There is no folder {} for the report", f.display()),
+            "Make it, or name another",
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// Plays, with the live line and the last words on stderr. Answers the exit code: 0 fine, 2 bad input, 1 the rest.
 pub fn run(options: HeadlessOptions) -> u8 {
+    if let Err(failure) = check_folder(options.report.as_deref()) {
+        return say(&failure);
+    }
     let rt = match runtime() {
         Ok(rt) => rt,
         Err(e) => return say(&Failure::machine(format!("The network could not be started: {e}"), "Try again")),
@@ -85,7 +100,7 @@ fn play(rt: &tokio::runtime::Runtime, options: HeadlessOptions) -> u8 {
         Err(e) => return say(&Failure::machine(format!("No thread could be started: {e}"), "Close other programs")),
     };
     if let Some(problem) = problem {
-        eprintln!("{problem}");
+        eprintln!("{}", sentence(&problem));
     }
     let interrupted = on_interrupt(rt, signal.clone());
     let mut line = StatusLine::new();
@@ -189,12 +204,11 @@ fn finish(facts: &Facts, end: End, options: &HeadlessOptions) -> u8 {
     let mut code = match failure {
         Some(f) => say(f),
         None => {
-            if facts.player.first_frame.is_none()
-                && let Some(waiting) = facts.waiting.as_ref().filter(|w| !w.is_empty())
-            {
-                eprintln!("Nothing was played: {waiting}");
+            let waiting = facts.waiting.as_ref().filter(|w| !w.is_empty());
+            match waiting.filter(|_| facts.player.first_frame.is_none()) {
+                Some(waiting) => eprintln!("{}", sentence(&format!("Nothing was played: {}", clause(waiting)))),
+                None => eprintln!("{}", report.summary()),
             }
-            eprintln!("{}", report.summary());
             0
         }
     };

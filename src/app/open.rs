@@ -5,9 +5,9 @@ use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::app::failure::{Failure, one_line};
-use crate::origin::{get_small, probe_url};
-use crate::torrent::{Magnet, Metainfo};
+use crate::app::failure::{Failure, clause, one_line};
+use crate::origin::{OriginError, get_small, probe_url};
+use crate::torrent::{Magnet, Metainfo, TorrentError};
 
 /// What was handed over, by its words alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +37,7 @@ const TORRENT_MAX: u64 = 64 << 20;
 /// More than this was not meant as something to open.
 const TEXT_MAX: usize = 64 << 10;
 
+const GET_OTHER: &str = "Look for a version 1 or hybrid torrent of it";
 const OPENS: &str = "Sluicegate opens .torrent files, magnet links, info hashes, web addresses and video files";
 
 /// Tells what pasted or typed text is. Of several lines the first one that can be opened counts.
@@ -89,13 +90,20 @@ fn scheme(line: &str) -> Option<String> {
 
 fn is_info_hash(s: &str) -> bool {
     let base32 = |b: u8| b.is_ascii_alphabetic() || (b'2'..=b'7').contains(&b);
-    (s.len() == 40 && s.bytes().all(|b| b.is_ascii_hexdigit())) || (s.len() == 32 && s.bytes().all(base32))
+    // 64 digits are a version 2 hash, which is refused as such.
+    let hex = matches!(s.len(), 40 | 64) && s.bytes().all(|b| b.is_ascii_hexdigit());
+    hex || (s.len() == 32 && s.bytes().all(base32))
 }
 
 fn classify_line(line: &str) -> Result<Wanted, Failure> {
     if starts_with(line, "magnet:") || is_info_hash(line) {
-        let advice = "A magnet link holds xt=urn:btih and a hash of 40 letters and digits; copy the whole link";
-        return Magnet::parse(line).map(Wanted::Magnet).map_err(|e| Failure::input(e.to_string(), advice));
+        return Magnet::parse(line).map(Wanted::Magnet).map_err(|e| {
+            let advice = match e {
+                TorrentError::V2Only => GET_OTHER,
+                _ => "A magnet link holds xt=urn:btih and a hash of 40 letters and digits; copy the whole link",
+            };
+            Failure::input(e.to_string(), advice)
+        });
     }
     match scheme(line).as_deref() {
         Some("http" | "https") => match url::Url::parse(line) {
@@ -181,31 +189,31 @@ fn looks_like_bencode(head: &[u8]) -> bool {
 }
 
 fn parse_torrent(bytes: &[u8], name: &str) -> Result<Source, Failure> {
-    let meta = Metainfo::parse(bytes).map_err(|e| {
-        Failure::input(
-            format!("{name} cannot be opened as a torrent: {e}"),
+    let refused = |e: TorrentError| match e {
+        TorrentError::NotATorrent => Failure::input(format!("{name} is not a torrent file"), OPENS),
+        TorrentError::V2Only => {
+            Failure::input(format!("{name} cannot be opened: {}", clause(&e.to_string())), GET_OTHER)
+        }
+        _ => Failure::input(
+            format!("{name} cannot be opened: {}", clause(&e.to_string())),
             "Check that it was downloaded whole, or get it again",
-        )
-    })?;
-    Ok(Source::Torrent(Arc::new(meta)))
+        ),
+    };
+    Metainfo::parse(bytes).map(|meta| Source::Torrent(Arc::new(meta))).map_err(refused)
 }
 
 async fn resolve_url(url: String) -> Result<Source, Failure> {
     let shown = shown_url(&url);
-    let advice = "Check the address and the connection, then open it again";
-    let probe = probe_url(&url).await.map_err(|e| Failure::input(format!("{shown} cannot be opened: {e}"), advice))?;
+    let failed = |e: OriginError| {
+        let advice = match e {
+            OriginError::Refused { .. } => "Give the address of the video or of the .torrent file itself",
+            _ => "Check the address and the connection, then open it again",
+        };
+        Failure::input(format!("{shown} cannot be opened: {}", clause(&e.to_string())), advice)
+    };
+    let probe = probe_url(&url).await.map_err(failed)?;
     if probe.is_torrent {
-        let bytes = get_small(&url, TORRENT_MAX as usize).await;
-        let bytes = bytes.map_err(|e| Failure::input(format!("{shown} cannot be opened: {e}"), advice))?;
-        return parse_torrent(&bytes, &shown);
-    }
-    let kind = probe.content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    if matches!(kind.as_str(), "text/html" | "application/xhtml+xml") {
-        let what = format!("{shown} is a web page, not a video or a torrent");
-        return Err(Failure::input(what, "Copy the address of the video or of the .torrent file itself"));
-    }
-    if probe.len == 0 {
-        return Err(Failure::input(format!("{shown} is empty"), advice));
+        return parse_torrent(&get_small(&url, TORRENT_MAX as usize).await.map_err(failed)?, &shown);
     }
     if !probe.ranges {
         let what =
@@ -254,7 +262,18 @@ mod tests {
         assert!(what(classify(&"x".repeat(1 << 20))).contains("too long"));
         assert!(what(classify("http://")).contains("not a web address"));
         classify("magnet:?dn=x").unwrap_err();
+        assert!(what(classify(&"a1".repeat(32))).contains("version 2"));
         assert!(is_info_hash(&"a1".repeat(20)) && is_info_hash(&"A7".repeat(16)) && !is_info_hash(&"g".repeat(40)));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_is_pasted_is_told_or_refused_in_a_sentence(text in "(magnet:\\?xt=urn:btih:|https?://|file://|~/|)\\PC{0,80}") {
+            if let Err(f) = classify(&text) {
+                proptest::prop_assert!(f.input && f.text.what.ends_with(['.', '!', '?', '…']), "{:?}", f);
+            }
+            let _ = (shown_url(&text), text.parse::<crate::app::args::SeekAt>(), text.parse::<crate::app::args::PeerAddr>());
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub struct Report {
     pub seeks: Vec<Seek>,
     pub stalls: Vec<Stall>,
     pub stalled_s: f64,
-    /// Media seconds the clock ran.
+    /// Media seconds the clock ran; without a clock, what was decoded.
     pub played_s: f64,
     pub bytes: Bytes,
     pub frames: Frames,

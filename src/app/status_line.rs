@@ -33,7 +33,7 @@ impl StatusLine {
         }
         self.last = Some(now);
         self.drawn = true;
-        let line = one_line(&text(facts), width().saturating_sub(2));
+        let line = fit(&parts(facts), width().saturating_sub(2));
         // A terminal that is gone is no reason to end the play.
         let _ = write!(std::io::stderr().lock(), "\r\x1b[2K{line}");
     }
@@ -46,35 +46,45 @@ impl StatusLine {
     }
 }
 
-/// The line in full.
-pub fn text(facts: &Facts) -> String {
+/// What there is to say, what matters most first.
+fn parts(facts: &Facts) -> Vec<String> {
     let p = &facts.player;
     let mut parts = Vec::new();
     if facts.player_opened.is_some() && p.phase != PlayerPhase::Opening {
         let of = p.duration.map(|d| format!("/{}", clock(d))).unwrap_or_default();
         parts.push(format!("{}{of}", clock(p.at)));
     }
+    parts.extend(facts.waiting.clone().filter(|w| !w.is_empty()));
     if let Some(s) = &facts.stream {
         let e = &s.engine;
         parts.push(format!("{:.1} s ahead", e.ahead_s));
-        parts.push(format!("swarm {}", rate(e.swarm_rate)));
-        parts.push(format!("server {}", rate(e.server_rate)));
+        parts.push(rates(e.swarm_rate, e.server_rate));
         if !e.pieces.is_empty() {
             parts.push(format!("{}/{} pieces", e.pieces_here, e.pieces.len()));
         }
         parts.push(crate::app::words::count(s.peers.len(), "peer", "peers"));
     }
-    if let Some(w) = facts.waiting.as_ref().filter(|w| !w.is_empty()) {
-        parts.push(w.clone());
-    }
-    parts.join(" · ")
+    parts
 }
 
-/// "1.2 MB/s".
-fn rate(bytes_per_s: f64) -> String {
-    match bytes_per_s {
-        r if r >= 1e6 => format!("{:.1} MB/s", r / 1e6),
-        r => format!("{:.0} kB/s", r / 1e3),
+/// As many parts as fit into `width` characters; a first one that alone is too long is cut.
+fn fit(parts: &[String], width: usize) -> String {
+    let mut line = String::new();
+    for part in parts {
+        let longer = if line.is_empty() { part.clone() } else { format!("{line} · {part}") };
+        if !line.is_empty() && longer.chars().count() > width {
+            break;
+        }
+        line = longer;
+    }
+    one_line(&line, width)
+}
+
+/// "swarm 1.2 + server 0.3 MB/s".
+fn rates(swarm: f64, server: f64) -> String {
+    match swarm.max(server) {
+        r if r >= 1e6 => format!("swarm {:.1} + server {:.1} MB/s", swarm / 1e6, server / 1e6),
+        _ => format!("swarm {:.0} + server {:.0} kB/s", swarm / 1e3, server / 1e3),
     }
 }
 
@@ -123,10 +133,12 @@ mod tests {
         facts.player.phase = PlayerPhase::Starved;
         facts.player.at = MediaTime(42_000_000);
         facts.player.duration = Some(MediaTime(3_690_000_000));
-        assert_eq!(
-            text(&facts),
-            "00:42/1:01:30 · 12.3 s ahead · swarm 1.2 MB/s · server 0 kB/s · 120/300 pieces · 0 peers · waiting for piece 9"
-        );
-        assert_eq!(text(&Facts::default()), "");
+        let parts = parts(&facts);
+        let all = "00:42/1:01:30 · waiting for piece 9 · 12.3 s ahead · swarm 1.2 + server 0.0 MB/s · 120/300 pieces · 0 peers";
+        assert_eq!(fit(&parts, 200), all);
+        assert_eq!(fit(&parts, 60), "00:42/1:01:30 · waiting for piece 9 · 12.3 s ahead");
+        assert_eq!(fit(&parts, 8), "00:42/1:…");
+        assert_eq!(fit(&super::parts(&Facts::default()), 80), "");
+        assert_eq!(rates(0.0, 85_400.0), "swarm 0 + server 85 kB/s");
     }
 }

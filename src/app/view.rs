@@ -159,7 +159,6 @@ pub fn same(a: &StreamStatus, b: &StreamStatus) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::units::LinkId;
 
     #[test]
     fn films_are_named_by_their_lines() {
@@ -182,20 +181,7 @@ mod tests {
             outgoing: true,
             rtt: None,
         };
-        let mut view = LinkView {
-            link: LinkId(1),
-            pieces: 1,
-            choked: false,
-            interested: true,
-            choking: true,
-            peer_interested: true,
-            down: 0.0,
-            up: 0.0,
-            received: 0,
-            sent: 0,
-            in_flight: 0,
-            rtt: None,
-        };
+        let mut view = LinkView { interested: true, choking: true, peer_interested: true, ..Default::default() };
         assert_eq!(flags(&info, &view), "DuX");
         (view.choked, view.choking, info.outgoing, info.source) = (true, false, false, LinkSource::Incoming);
         assert_eq!(flags(&info, &view), "dUI");

@@ -2,9 +2,10 @@
 //!
 //! Invariant: pure functions of plain values; nothing here looks at a clock.
 
-use crate::app::snapshot::{EngineSnapshot, Step, Waiting};
+use crate::app::snapshot::{Step, Waiting};
 use crate::engine::Phase;
 use crate::media::api::PlayerPhase;
+use crate::stream::StreamStatus;
 use crate::swarm::api::DiscoveryStatus;
 
 /// What the player does, as the engine counts deadlines. `seeking` says that a seek was asked for and the clock has not
@@ -45,7 +46,7 @@ pub fn asked(d: &DiscoveryStatus) -> Option<String> {
 }
 
 /// Why there is no peer: "looking for peers: asked 3 trackers and the DHT, 14 addresses known, trying 5".
-pub fn looking_for_peers(d: &DiscoveryStatus) -> String {
+fn looking_for_peers(d: &DiscoveryStatus) -> String {
     let mut parts = Vec::new();
     match asked(d) {
         Some(asked) => parts.push(format!("asked {asked}")),
@@ -62,13 +63,25 @@ pub fn looking_for_peers(d: &DiscoveryStatus) -> String {
     format!("looking for peers: {}", parts.join(", "))
 }
 
+/// Why nobody sends anything yet. Without `peers` only servers may be asked.
+pub fn looking(s: &StreamStatus, peers: bool) -> String {
+    match (peers, s.servers.first()) {
+        (true, _) => looking_for_peers(&s.discovery),
+        (false, Some(server)) => format!("waiting for the server: {server}"),
+        // A stream that has only just begun has not named its servers yet.
+        (false, None) if s.engine.pieces.is_empty() => String::new(),
+        (false, None) => "no server is known, and peers may not be asked".to_owned(),
+    }
+}
+
 /// What play waits for; `None` while it waits for nothing.
-pub fn waiting(engine: &EngineSnapshot, d: &DiscoveryStatus) -> Option<String> {
+pub fn waiting(s: &StreamStatus, peers: bool) -> Option<String> {
+    let engine = &s.engine;
     let w = engine.waiting.as_ref()?;
     if engine.links.is_empty() && engine.origins == 0 && !w.from_server {
-        return Some(looking_for_peers(d));
+        return Some(looking(s, peers));
     }
-    Some(waiting_for(w, engine.origins, d))
+    Some(waiting_for(w, engine.origins, &s.discovery))
 }
 
 fn waiting_for(w: &Waiting, origins: u32, d: &DiscoveryStatus) -> String {
@@ -155,6 +168,7 @@ pub fn steps(kind: Kind, p: &Progress) -> Vec<Step> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::app::snapshot::EngineSnapshot;
     use crate::units::PieceIndex;
 
     fn discovery(sources: &[&str], known: usize, connecting: usize) -> DiscoveryStatus {
@@ -175,20 +189,7 @@ mod tests {
     }
 
     fn with_link(mut e: EngineSnapshot) -> EngineSnapshot {
-        e.links.push(crate::engine::snapshot::LinkView {
-            link: crate::units::LinkId(1),
-            pieces: 0,
-            choked: true,
-            interested: false,
-            choking: true,
-            peer_interested: false,
-            down: 0.0,
-            up: 0.0,
-            received: 0,
-            sent: 0,
-            in_flight: 0,
-            rtt: None,
-        });
+        e.links.push(crate::engine::snapshot::LinkView { choked: true, choking: true, ..Default::default() });
         e
     }
 
@@ -196,8 +197,13 @@ mod tests {
     fn what_play_waits_for() {
         let d = discovery(&["udp://a:1 · 14 peers", "http://b/x · none", "https://c · none", "DHT · 61 nodes"], 14, 5);
         let nobody = discovery(&[], 0, 0);
-        let text = |e: &EngineSnapshot, d| waiting(e, d).unwrap();
-        assert_eq!(waiting(&EngineSnapshot::default(), &d), None);
+        let status = |e: &EngineSnapshot, d: &DiscoveryStatus| StreamStatus {
+            engine: std::sync::Arc::new(e.clone()),
+            discovery: d.clone(),
+            ..Default::default()
+        };
+        let text = |e: &EngineSnapshot, d| waiting(&status(e, d), true).unwrap();
+        assert_eq!(waiting(&status(&EngineSnapshot::default(), &d), true), None);
         let w = with_link(stalled(3, 2, false));
         assert_eq!(text(&w, &d), "waiting for piece 118: 3 of 64 blocks, 2 peers have it");
         let w = with_link(stalled(3, 1, true));
@@ -207,6 +213,11 @@ mod tests {
         let w = stalled(0, 0, false);
         assert_eq!(text(&w, &d), "looking for peers: asked 3 trackers and the DHT, 14 addresses known, trying 5");
         assert_eq!(text(&w, &nobody), "looking for peers: no tracker, DHT or address to ask, no address yet");
+        let here = EngineSnapshot { pieces: vec![Default::default(); 9].into(), ..w.clone() };
+        let mut alone = status(&here, &nobody);
+        assert_eq!(waiting(&alone, false).unwrap(), "no server is known, and peers may not be asked");
+        alone.servers = vec!["http://h/ · refuses connections".into()];
+        assert_eq!(waiting(&alone, false).unwrap(), "waiting for the server: http://h/ · refuses connections");
         assert_eq!(asked(&discovery(&["Local network · 0"], 0, 0)).unwrap(), "the local network");
     }
 

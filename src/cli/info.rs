@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::io::Write;
 
 use sluicegate::app::Failure;
-use sluicegate::app::open::{Source, classify_os, resolve};
+use sluicegate::app::open::{Source, classify_os, file_name, resolve, shown_url};
 use sluicegate::torrent::describe;
 
 use super::fail;
@@ -21,6 +21,10 @@ pub fn run(uri: &OsStr, json: bool) -> u8 {
     }
 }
 
+fn no_torrent(name: &str) -> Failure {
+    Failure::input(format!("{name} is not a torrent"), "Give a .torrent file, its web address or a magnet link")
+}
+
 fn describe(uri: &OsStr, json: bool) -> Result<String, Failure> {
     let wanted = classify_os(uri)?;
     let rt = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -34,8 +38,7 @@ fn describe(uri: &OsStr, json: bool) -> Result<String, Failure> {
         Source::Torrent(meta) => Ok(describe::text(&meta)),
         Source::Magnet(magnet) if json => pretty(&describe::magnet_json(&magnet)),
         Source::Magnet(magnet) => Ok(describe::describe_magnet(&magnet)),
-        Source::Video { .. } | Source::Local(_) => {
-            Err(Failure::input("This is a video, not a torrent", "Give a .torrent file or a magnet link"))
-        }
+        Source::Video { url } => Err(no_torrent(&shown_url(&url))),
+        Source::Local(path) => Err(no_torrent(&file_name(&path))),
     }
 }

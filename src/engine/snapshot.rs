@@ -80,7 +80,7 @@ pub struct BidRecord {
 }
 
 /// One link, as far as the engine knows it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct LinkView {
     pub link: LinkId,
     /// Pieces the peer has.

@@ -112,7 +112,7 @@ pub struct PlayerStatus {
     pub first_frame: Option<Duration>,
     /// Since the player was made, when the clock first ran.
     pub started: Option<Duration>,
-    /// Media seconds the clock ran.
+    /// Media seconds the clock ran; without a clock, what was decoded.
     pub played: Duration,
     pub seeks: Vec<SeekRecord>,
     pub stalls: Vec<StallRecord>,

@@ -10,7 +10,7 @@ use ffmpeg_next::{Packet, decoder, frame};
 
 use super::device::Device;
 use super::error::MediaError;
-use super::open::{Timing, Track, to_us};
+use super::open::{Timing, Track};
 use super::resample::Resampler;
 use super::ring::AudioLink;
 use super::state::Shared;
@@ -19,6 +19,8 @@ use super::state::Shared;
 const SILENT_AHEAD_US: i64 = 400_000;
 /// Timestamps closer than this are contiguous: containers round to a millisecond or worse.
 const JITTER_US: i64 = 40_000;
+/// The longest silence between two frames that is believed.
+const GAP_MAX_US: i64 = 30_000_000;
 /// How often a full ring is looked at again: the callback must not notify.
 const RING_NAP: Duration = Duration::from_millis(20);
 /// A running device that has not called back for this long is gone, whatever it says.
@@ -212,12 +214,13 @@ impl AudioDecoder {
         }
         let rate = i64::from(frame.rate().max(1));
         let lasts = frame.samples() as i64 * 1_000_000 / rate;
-        let stamp = frame.timestamp().map(|t| to_us(t, self.track.time_base) - self.timing.start_us);
+        let stamp = frame.timestamp().map(|t| self.timing.at(t, self.track.time_base));
         let (paced, now) = {
             let mut s = self.shared.lock();
             let now = s.now(Instant::now());
-            // The machine's clock went on without sound: this goes where the clock is, not where sound left off.
-            let late = s.clock.running() && self.next.is_some_and(|n| n + JITTER_US < now.0);
+            // The machine's clock went on without sound, or sound begins late in the film: this goes where the clock
+            // is, not where sound left off.
+            let late = s.clock.running() && self.next.unwrap_or(s.begin.0) + JITTER_US < now.0;
             if self.next.is_none() || late {
                 let resume = std::mem::take(&mut self.resume);
                 self.next = Some(if late || resume { now.0 } else { s.begin.0 });
@@ -245,6 +248,8 @@ impl AudioDecoder {
         let off = at.saturating_sub(next);
         let frames_of = |us: i64| usize::try_from(us.max(0) as i128 * i128::from(out_rate) / 1_000_000).unwrap_or(0);
         let (gap, cut) = match off {
+            // The demuxer is never this far ahead: the time is damaged, and not worth hours of silence.
+            o if o > GAP_MAX_US => (0, 0),
             o if o > JITTER_US => (frames_of(o), 0),
             o if o < -JITTER_US / 2 => (0, frames_of(-o).min(made)),
             _ => (0, 0),

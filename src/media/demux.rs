@@ -10,7 +10,7 @@ use ffmpeg_next::{Error, Packet, Rational, ffi};
 use super::api::{AudioSink, Pace};
 use super::error::MediaError;
 use super::io::SharedReader;
-use super::open::{Opened, Timing, to_us};
+use super::open::{Opened, Timing};
 use super::packets::Queued;
 use super::state::{Lane, Shared, State};
 use super::{audio, index, open, video};
@@ -224,7 +224,7 @@ impl Demuxer {
             _ => return None,
         };
         let ts = packet.dts().or(packet.pts());
-        let at = ts.map(|t| to_us(t, tb).saturating_sub(self.timing.start_us));
+        let at = ts.map(|t| self.timing.at(t, tb));
         Some((is_video, at.unwrap_or_else(|| self.shared.lock().demux_at.max(0))))
     }
 
@@ -297,7 +297,7 @@ impl Demuxer {
                 Got::Packet(packet) => {
                     let is_video = packet.stream() == video;
                     let key = is_video && packet.is_key();
-                    let pts = packet.pts().or(packet.dts()).map(|t| to_us(t, tb) - self.timing.start_us);
+                    let pts = packet.pts().or(packet.dts()).map(|t| self.timing.at(t, tb));
                     // Pictures before the first key frame cannot be decoded.
                     if !is_video || key || take_any {
                         held.push(packet);

@@ -102,7 +102,7 @@ impl Lines {
             }
             pts = if delta > 0.6 { at.round() as i64 } else { next };
         }
-        self.next = Some(pts + 1);
+        self.next = Some(pts.saturating_add(1));
         Some((pts, 1))
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ffmpeg_next::{ffi, format::context::Input};
 
 use super::api::IndexPoints;
-use super::open::{Timing, to_us};
+use super::open::Timing;
 use crate::units::MediaTime;
 
 /// One point per stream and this much media is finer than any piece and keeps a long film under a few MB.
@@ -36,7 +36,7 @@ pub(super) fn read(input: &Input, streams: &[usize], timing: &Timing) -> IndexPo
             let entry = unsafe { ffi::avformat_index_get_entry(stream.as_ptr().cast_mut(), i).as_ref() };
             let Some(entry) = entry else { break };
             let Ok(pos) = u64::try_from(entry.pos) else { continue };
-            let at = to_us(entry.timestamp, tb).saturating_sub(timing.start_us);
+            let at = timing.at(entry.timestamp, tb);
             if at >= next {
                 next = at.saturating_add(STEP_US);
                 points.push((pos, MediaTime(at.max(0))));

@@ -62,6 +62,16 @@ pub(super) struct Opened {
     pub note: Option<String>,
 }
 
+/// Media times lie within this, microseconds: what a file claims beyond it would overflow whatever reckons with it.
+const FAR_US: i64 = 1 << 60;
+
+impl Timing {
+    /// A timestamp of a stream on the media clock, microseconds.
+    pub(super) fn at(&self, ts: i64, tb: Rational) -> i64 {
+        to_us(ts, tb).saturating_sub(self.start_us).clamp(-FAR_US, FAR_US)
+    }
+}
+
 /// Microseconds of a timestamp in `tb`.
 pub(super) fn to_us(ts: i64, tb: Rational) -> i64 {
     // SAFETY: pure arithmetic on values.

@@ -256,12 +256,19 @@ impl State {
             }
         }
         let at = self.clock.at(now);
-        if self.clock.running() {
-            let ran = at.0.saturating_sub(self.counted_to.0).max(0) as u64;
-            self.status.played += Duration::from_micros(ran);
+        if !self.unpaced() {
+            self.count(at, self.clock.running());
+        }
+        at
+    }
+
+    /// Adds what was played since the last count.
+    fn count(&mut self, at: MediaTime, ran: bool) {
+        if ran {
+            let us = at.0.saturating_sub(self.counted_to.0).max(0) as u64;
+            self.status.played += Duration::from_micros(us);
         }
         self.counted_to = at;
-        at
     }
 
     fn audible(&self, now: Instant) -> Audible {
@@ -362,6 +369,9 @@ impl State {
         }
         self.enter(self.phase(over), now);
         self.status.at = self.goal.map_or_else(|| self.shown_at(at), |g| g.to);
+        if self.unpaced() {
+            self.count(self.status.at, self.goal.is_none());
+        }
         self.status.queued_s = self.ahead(at) as f64 / 1e6;
         self.status.frames = FrameCounts { decoded: self.status.frames.decoded, ..self.pictures.counts };
     }

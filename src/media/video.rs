@@ -168,7 +168,7 @@ impl VideoDecoder {
     fn feed(&mut self, packet: Packet, dts: i64) {
         let p = &mut self.place;
         if p.goal.is_some() {
-            let pts = packet.pts().map(|t| to_us(t, self.track.time_base) - self.timing.start_us);
+            let pts = packet.pts().map(|t| self.timing.at(t, self.track.time_base));
             if p.sent.is_none() {
                 p.starts_at_key = packet.is_key() && pts.is_some_and(|t| p.goal.is_some_and(|g| t + 1 >= g.0));
             }
@@ -235,7 +235,7 @@ impl VideoDecoder {
                 d if d > 0 => d,
                 _ => frame_time(&self.track),
             };
-            let ts = frame.timestamp().map(|t| to_us(t, tb) - self.timing.start_us);
+            let ts = frame.timestamp().map(|t| self.timing.at(t, tb));
             let at = ts.or(self.place.next).unwrap_or(0);
             if at <= self.place.upto {
                 continue;

@@ -233,6 +233,20 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_header_gives_more_than_was_asked_for(
+            range in "(bytes |items )?[+ -]{0,1}[0-9]{0,21}-[0-9]{0,21}/([0-9]{0,21}|[*])", length in "-?[0-9]{0,21}",
+            start in 0u64..1 << 40, n in 1u64..1 << 40, status in 100u16..600,
+        ) {
+            let headers = [("content-range", range.as_str()), ("content-length", length.as_str())];
+            if let Ok(told) = verdict(status, &headers, (start, start + n), start + n) {
+                proptest::prop_assert!(told.body.start == start && told.body.end <= start + n && !told.body.is_empty());
+            }
+            let _ = retry_after(&length, SystemTime::now());
+        }
+    }
+
     #[test]
     fn a_busy_server_says_how_long_within_bounds() {
         let wait = |v: &str| match verdict(503, &[("retry-after", v)], (0, 10), 100) {

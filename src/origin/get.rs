@@ -209,6 +209,15 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn any_first_bytes_are_told_apart(bytes in proptest::collection::vec(proptest::prop_oneof![
+            proptest::strategy::Just(b'd'), proptest::strategy::Just(b'i'), proptest::strategy::Just(b'e'),
+            proptest::strategy::Just(b':'), b'0'..=b'9', proptest::num::u8::ANY], 0..300)) {
+            let _ = (looks_like_torrent(&bytes), looks_like_page(&bytes));
+        }
+    }
+
     #[test]
     fn a_page_is_known_without_its_type() {
         assert!(looks_like_page(b"\xef\xbb\xbf \n<!DOCTYPE html><title>"));

@@ -92,6 +92,15 @@ fn encode(name: &str) -> String {
 mod tests {
     use super::*;
 
+    proptest::proptest! {
+        #[test]
+        fn no_path_climbs(path in "/([./%a2eEfF5cC0]|..){0,40}") {
+            if let Some(p) = relative(&path) {
+                proptest::prop_assert!(p.is_relative() && p.components().all(|c| matches!(c, Component::Normal(_))));
+            }
+        }
+    }
+
     #[test]
     fn paths_that_climb_or_hide_are_none() {
         assert_eq!(relative("/a%20b/c.mkv"), Some("a b/c.mkv".into()));

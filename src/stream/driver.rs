@@ -48,8 +48,7 @@ pub(super) struct Parts {
     pub origins: Servers,
     pub refused: Vec<String>,
     pub origin_rx: Receiver<OriginEvent>,
-    #[allow(dead_code)] // held, never read
-    pub keep: (Sender<SwarmEvent>, Sender<OriginEvent>),
+    pub _keep: (Sender<SwarmEvent>, Sender<OriginEvent>),
 }
 
 /// A job of the store that ended.

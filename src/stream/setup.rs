@@ -81,7 +81,7 @@ pub(super) async fn run(
         refused,
         origin_rx,
         // Kept so that the channels never close while the driver runs.
-        keep: (swarm_tx, origin_tx),
+        _keep: (swarm_tx, origin_tx),
     };
     Driver::new(parts, shared).run(events, orders).await;
 }

@@ -165,6 +165,19 @@ mod tests {
         assert_eq!((h.p, h.reqq, h.metadata_size), (Some(6881), Some(500), Some(1234)));
     }
 
+    proptest::proptest! {
+        #[test]
+        fn any_extended_handshake_is_read_or_refused(
+            id in i64::MIN.., size in i64::MIN.., port in i64::MIN.., name in proptest::collection::vec(proptest::num::u8::ANY, 0..80),
+        ) {
+            let mut w = Writer::dict();
+            w.open("m").int("ut_metadata", id).close().int("metadata_size", size).int("p", port).bytes("v", &name);
+            let read = Extended::parse(&w.finish()).unwrap();
+            proptest::prop_assert!(read.metadata_size.is_none_or(|n| n <= MAX_METADATA));
+            let _ = Extended::parse(&name);
+        }
+    }
+
     #[test]
     fn odd_fields_do_not_lose_the_rest() {
         let odd = b"d1:md11:ut_metadatai700e6:ut_pexi2ee13:metadata_sizei-4e1:pi99999e1:vi3e6:yourip3:abce";

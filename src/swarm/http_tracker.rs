@@ -149,6 +149,18 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn any_answer_is_read_or_refused(peers in proptest::collection::vec(proptest::num::u8::ANY, 0..40), interval in i64::MIN..) {
+            let mut answer = format!("d8:intervali{interval}e12:min intervali{interval}e5:peers{}:", peers.len()).into_bytes();
+            answer.extend_from_slice(&peers);
+            let _ = parse(&answer);
+            answer.push(b'e');
+            let read = parse(&answer).unwrap();
+            proptest::prop_assert!(read.peers.len() == peers.len() / 6);
+        }
+    }
+
     #[test]
     fn the_query_keeps_the_trackers_own_and_escapes_bytes() {
         let a = Announce {

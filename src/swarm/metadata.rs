@@ -26,6 +26,9 @@ const SAME_PIECE: usize = 3;
 /// Different sizes worked on at once, and lone attempts.
 const MAX_JOBS: usize = 4;
 
+/// Sizes remembered at which peers together failed.
+const MAX_DOUBTED: usize = 64;
+
 /// A `ut_metadata` message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MetadataMessage {
@@ -199,7 +202,11 @@ impl Fetch {
             }
             (false, [liar]) => Verdict::Liar(*liar),
             (false, _) => {
-                self.doubted.extend(u32::try_from(size));
+                // Peers that agree on ever new sizes must not make us grow; a size forgotten is only doubted anew.
+                if self.doubted.len() >= MAX_DOUBTED {
+                    self.doubted.remove(0);
+                }
+                self.doubted.extend(u32::try_from(size).ok().filter(|s| !self.doubted.contains(s)));
                 Verdict::Again
             }
         }
@@ -249,6 +256,25 @@ mod tests {
         assert_eq!(MetadataMessage::answer(&data, 1), MetadataMessage::Reject(1));
         assert_eq!(MetadataMessage::answer(&Bytes::new(), 0), MetadataMessage::Reject(0));
         assert_eq!(MetadataMessage::parse(&Bytes::from_static(b"d8:msg_typei1e5:piecei-1ee")), None);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_strangers_send_is_taken_only_where_it_fits(
+            steps in proptest::collection::vec((0u32..4, 0u32..4, 0u32..5 * PIECE, 0usize..40_000, 0u64..9), 0..40),
+        ) {
+            let (mut f, start) = (Fetch::default(), Instant::now());
+            for (link, piece, total, len, seconds) in steps {
+                let (link, now) = (LinkId(link), start + Duration::from_secs(seconds));
+                f.ask(link, total, now);
+                if let Progress::Whole { bytes, from } = f.data(link, piece, total, Bytes::from(vec![0; len])) {
+                    proptest::prop_assert!(bytes.len() == total as usize && !from.is_empty());
+                    f.checked(bytes.len(), &from, false);
+                }
+                let _ = MetadataMessage::answer(&Bytes::from(vec![0; len]), piece.wrapping_mul(total));
+                proptest::prop_assert!(f.jobs.len() <= MAX_JOBS);
+            }
+        }
     }
 
     #[test]

@@ -56,11 +56,12 @@ pub fn text(meta: &Metainfo) -> String {
     for (i, url) in meta.web_seeds.iter().enumerate() {
         line(&mut s, if i == 0 { "Web seeds" } else { "" }, url);
     }
-    let files: Vec<_> = meta.files.iter().filter(|f| !f.padding).collect();
+    let files: Vec<_> = meta.files.iter().enumerate().filter(|(_, f)| !f.padding).collect();
     line(&mut s, "Files", &files.len());
-    for f in files {
+    // The index is what `play --file` takes.
+    for (index, f) in files {
         let mark = if is_video(&f.display) { "video" } else { "" };
-        let _ = writeln!(s, "  {:>12}  {mark:<5}  {}", size(f.range.len()), f.display);
+        let _ = writeln!(s, "{index:>6}  {:>10}  {mark:<5}  {}", size(f.range.len()), f.display);
     }
     s.truncate(s.trim_end().len());
     s
@@ -159,7 +160,7 @@ mod tests {
         let meta = torrent("dir", &[TestFile::new("a.mkv", 3 << 20), TestFile::new("b.txt", 5)], 256 << 10).meta();
         let (text, json) = (text(&meta), json(&meta));
         assert!(text.contains("Pieces      13 of 256 KiB"), "{text}");
-        assert!(text.contains("3 MiB  video  a.mkv"), "{text}");
+        assert!(text.contains("     0       3 MiB  video  a.mkv"), "{text}");
         assert_eq!(json["files"][0]["video"], true);
         assert_eq!(json["files"][1]["size"], 5);
         assert_eq!(json["info_hash"], meta.info_hash.to_string());

@@ -23,9 +23,7 @@ pub enum TorrentError {
     Empty,
     #[error("The torrent lists more than {max} files.")]
     TooManyFiles { max: usize },
-    #[error(
-        "This torrent is of version 2 only, which cannot be played yet; look for a version 1 or hybrid torrent of it."
-    )]
+    #[error("This torrent is of version 2 only, which cannot be played yet.")]
     V2Only,
     #[error("The metadata from the swarm does not match the info hash.")]
     WrongMetadata,

@@ -15,7 +15,7 @@ use crate::app::lock::{CacheLock, LockError};
 use crate::app::open::{Source, Wanted, file_name, shown_url};
 use crate::app::session::choose::{Choice, choose};
 use crate::app::session::film::{FilmPlay, FilmSource};
-use crate::app::session::source::{Resolved, Resolving, TempFolder};
+use crate::app::session::source::{Resolved, Resolving};
 use crate::app::session::{Opened, SessionCommand, SessionOptions, SessionView, Shared, Stage};
 use crate::app::snapshot::{FileChoice, Opening};
 use crate::app::words::{self, Kind, Progress};
@@ -70,7 +70,6 @@ pub struct Driver {
     stream: Option<Stream>,
     lock: Option<CacheLock>,
     demo: Option<Demo>,
-    folder: Option<TempFolder>,
 }
 
 impl Driver {
@@ -105,7 +104,6 @@ impl Driver {
             stream: None,
             lock: None,
             demo: None,
-            folder: None,
         }
     }
 
@@ -134,11 +132,16 @@ impl Driver {
         if let Some(stream) = self.stream.take() {
             stream.stop();
             // The last numbers, for reports.
+<<<<<<< HEAD
             self.shared.facts.lock().stream(&stream.status(), stream.first_byte());
+=======
+            let mut facts = self.shared.facts.lock();
+            facts.stream(&stream.status());
+            facts.first_byte = stream.first_byte();
+>>>>>>> app
         }
         self.lock = None;
         self.demo = None;
-        self.folder = None;
     }
 
     fn publish(&self, view: SessionView) {
@@ -168,7 +171,12 @@ impl Driver {
                 }
                 let mut facts = self.shared.facts.lock();
                 if !facts.stream.as_ref().is_some_and(|s| Arc::ptr_eq(s, &status)) {
+<<<<<<< HEAD
                     facts.stream(&status, stream.first_byte());
+=======
+                    facts.stream(&status);
+                    facts.first_byte = stream.first_byte();
+>>>>>>> app
                 }
             }
             match std::mem::replace(&mut self.state, State::Between) {
@@ -243,15 +251,9 @@ impl Driver {
             Source::Magnet(magnet) => magnet.info_hash.to_string(),
             Source::Video { url } => format!("url-{:016x}", hash(url)),
         };
-        if resolved.demo.is_some() {
-            let folder = TempFolder::make().map_err(|e| {
-                Failure::machine(
-                    format!("No folder could be made for the demo's pieces: {e}"),
-                    "Free some space on the disk",
-                )
-            })?;
-            self.options.net.cache_dir = folder.path().to_owned();
-            self.folder = Some(folder);
+        if let Some(demo) = &resolved.demo {
+            // Nobody else knows this folder.
+            self.options.net.cache_dir = demo.cache_folder();
             return Ok(true);
         }
         match CacheLock::take(&self.options.net.cache_dir, &name) {
@@ -342,6 +344,7 @@ impl Driver {
             magnet: None,
             file: crate::units::ByteRange::new(0, 0),
             piece_len: 0,
+            has_peers: false,
         };
         self.play(Reader::new(Arc::new(file)), source);
         Ok(())
@@ -369,8 +372,14 @@ impl Driver {
             Some(url) => (format!("url:{url}"), None),
             None => (format!("btih:{}/{index}", meta.info_hash), Some(magnet_of(&meta, index))),
         };
-        let source =
-            FilmSource { key, title: title(&name), magnet, file: file.range, piece_len: meta.layout.piece_len() };
+        let source = FilmSource {
+            key,
+            title: title(&name),
+            magnet,
+            file: file.range,
+            piece_len: meta.layout.piece_len(),
+            has_peers: self.has_peers(),
+        };
         self.play(reader, source);
         Ok(())
     }
@@ -389,6 +398,11 @@ impl Driver {
         self.state = State::Film(Box::new(FilmPlay::new(player, source, volume, muted, start_at)));
     }
 
+    /// Whether peers may be asked: a plain video has none.
+    fn has_peers(&self) -> bool {
+        self.options.net.use_swarm && self.url.is_none()
+    }
+
     /// Publishes the steps of opening where they changed.
     fn show_opening(&mut self) {
         if let Some(stream) = &self.stream {
@@ -405,10 +419,9 @@ impl Driver {
         }
         let steps = words::steps(self.kind, &self.progress);
         let alone = self.progress.links == 0 && self.progress.servers == 0 && !self.progress.bytes;
-        let detail = if self.stream.is_some() && alone && self.kind != Kind::Url {
-            words::looking_for_peers(&self.progress.discovery)
-        } else {
-            String::new()
+        let detail = match &self.stream {
+            Some(stream) if alone && self.url.is_none() => words::looking(&stream.status(), self.has_peers()),
+            _ => String::new(),
         };
         let shown = self.shared.view.load();
         if let Stage::Opening(o) = &shown.stage

@@ -41,6 +41,8 @@ pub struct FilmSource {
     /// Its bytes in torrent space; empty for a local file.
     pub file: ByteRange,
     pub piece_len: u32,
+    /// Peers may be asked for it.
+    pub has_peers: bool,
 }
 
 pub struct FilmPlay {
@@ -194,7 +196,10 @@ impl FilmPlay {
         {
             let mut facts = facts.lock();
             facts.player.clone_from(&self.status);
-            facts.waiting = waiting;
+            // Until there is a picture, the steps of opening say it better.
+            if !self.is_opening() {
+                facts.waiting = waiting;
+            }
         }
         if self.status.phase == PlayerPhase::Failed {
             let what = self.status.error.clone().unwrap_or_else(|| "This cannot be played".to_owned());
@@ -281,7 +286,7 @@ impl FilmPlay {
         if self.state() != PlayState::Waiting {
             return None;
         }
-        if let Some(text) = words::waiting(&status.engine, &status.discovery) {
+        if let Some(text) = words::waiting(status, self.source.has_peers) {
             return Some(text);
         }
         let goal = if self.stalled { REBUFFER_GOAL_S } else { START_GOAL_S };

@@ -3,7 +3,6 @@
 //! Runs on the network's runtime; the session looks for the answer when it is woken.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -91,39 +90,4 @@ async fn look_up(peers: Vec<PeerAddr>) -> Result<Vec<SocketAddr>, Failure> {
         }
     }
     Ok(addrs)
-}
-
-/// A folder for the demo's pieces, removed with it.
-pub struct TempFolder(PathBuf);
-
-impl TempFolder {
-    /// A new folder below the system's temporary one, readable by the user alone.
-    pub fn make() -> std::io::Result<Self> {
-        let base = std::env::temp_dir();
-        let mut last = None;
-        for n in 0..100u32 {
-            let path = base.join(format!("sluicegate-demo-{}-{n}", std::process::id()));
-            let mut builder = std::fs::DirBuilder::new();
-            #[cfg(unix)]
-            std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-            // Not recursive: a folder somebody else put there is not taken.
-            match builder.create(&path) {
-                Ok(()) => return Ok(Self(path)),
-                Err(e) => last = Some(e),
-            }
-        }
-        Err(last.unwrap_or_else(|| std::io::ErrorKind::AlreadyExists.into()))
-    }
-
-    pub fn path(&self) -> &std::path::Path {
-        &self.0
-    }
-}
-
-impl Drop for TempFolder {
-    fn drop(&mut self) {
-        if let Err(e) = std::fs::remove_dir_all(&self.0) {
-            tracing::debug!("{} stays: {e}", self.0.display());
-        }
-    }
 }

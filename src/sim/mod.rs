@@ -1,1 +1,0 @@
-//! Placeholder heading, replaced by the module's own.
