@@ -54,12 +54,12 @@ struct Film {
 }
 
 impl PictureSource for Film {
-    fn current(&self) -> Option<Arc<Picture>> {
+    fn current(&self, _ahead: Duration) -> Option<Arc<Picture>> {
         self.pulled.fetch_add(1, Ordering::Relaxed);
         None
     }
 
-    fn next_in(&self) -> Option<Duration> {
+    fn next_in(&self, _ahead: Duration) -> Option<Duration> {
         self.next
     }
 }
