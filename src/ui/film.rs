@@ -33,6 +33,8 @@ pub struct Film {
     /// Input time of the last sign of life.
     moved: f64,
     shown_before: bool,
+    /// Share of frames of late that took longer than there was time for, 0 to 1.
+    behind: f32,
     /// Where the pointer was.
     pointer: Option<Pos2>,
 }
@@ -43,8 +45,10 @@ impl Film {
         let mut ui = ui.new_child(UiBuilder::new().id_salt("film").max_rect(rect));
         ui.set_clip_rect(rect.intersect(ui.clip_rect()));
         let ui = &mut ui;
-        ui.painter().rect_filled(rect, CornerRadius::ZERO, Color32::BLACK);
-        let ahead = video.latency();
+        // The window was cleared to black: filling it again would cost as much as the picture where a processor draws.
+        let frame = video.latency();
+        // A screen that does not keep up shows each frame for as long as the next takes: meant is the middle of that.
+        let ahead = frame.mul_f32(1.0 + self.behind * 0.5);
         let picture = p.video.0.current(ahead);
         let pending = picture.is_none();
         if let Some(picture) = picture {
@@ -53,6 +57,7 @@ impl Film {
         if p.state == PlayState::Playing
             && let Some(next) = p.video.0.next_in(ahead)
         {
+            self.behind += (f32::from(u8::from(next < frame)) - self.behind) * 0.1;
             ui.ctx().request_repaint_after(next.max(LEAST));
         }
         let mut acts = self.surface(ui, rect, p);

@@ -207,7 +207,7 @@ fn opening_can_be_cancelled() {
         window(Screen::Opening(Opening { title: "Sintel".into(), steps, detail: "no peers yet".into() }));
     h.step();
     h.get_by_label("Asking the DHT");
-    h.get_by_label("no peers yet");
+    h.get_by_label("No peers yet");
     h.get_by_label("Cancel").click();
     h.run_steps(2);
     assert_eq!(fake.sent(), [Command::Close]);
@@ -387,10 +387,13 @@ fn with_nobody_there_it_says_where_it_looked() {
         s.peers = Arc::new([]);
         s.engine = Arc::new(EngineSnapshot { origins: 0, ..(*s.engine).clone() });
     }
-    let (mut h, _fake) = window(film(p));
+    let (mut h, fake) = window(film(p));
     h.step();
-    h.get_by_label("No peer and no server so far. Still looking");
+    h.get_by_label("No peer and no server right now. Still looking");
     h.get_by_label("DHT · 61 nodes");
+    h.get_by_label("Cancel").click();
+    h.run_steps(2);
+    assert_eq!(fake.sent(), [Command::Close]);
 }
 
 #[test]

@@ -70,10 +70,16 @@ impl Window {
     /// Draws one frame.
     pub fn ui(&mut self, ui: &mut Ui) {
         let snapshot = self.handle.snapshot();
-        let runs = matches!(&snapshot.screen, Screen::Playing(p) if p.state == PlayState::Playing);
+        let film = match &snapshot.screen {
+            Screen::Playing(p) => Some(p.state),
+            _ => None,
+        };
+        let runs = film == Some(PlayState::Playing);
         self.film_runs.store(runs, Ordering::Relaxed);
         let room = ui.max_rect();
-        ui.painter().rect_filled(room, egui::CornerRadius::ZERO, theme::of(ui).ground);
+        if film.is_none() {
+            ui.painter().rect_filled(room, egui::CornerRadius::ZERO, theme::of(ui).ground);
+        }
         self.input(ui);
         self.name_window(ui, &snapshot);
         let dropping = ui.input(|i| !i.raw.hovered_files.is_empty());
