@@ -33,9 +33,9 @@ const CLIP: &[u8] = include_bytes!("../../assets/demo.mp4");
 const CLIP_NAME: &str = "Sluicegate demo.mp4";
 /// Small, so that the piece map has something to show: the clip is about a hundred pieces.
 const PIECE_LEN: u32 = 64 * 1024;
-/// Each seed's upload in KiB/s: together half as much again as the clip needs, so that a buffer builds up, until the
+/// Each seed's upload in KiB/s: together two thirds more than the clip needs, so that a buffer builds up, until the
 /// fastest leaves. Below 16 a session could not send a block.
-const UPLOAD_KIB: [u32; 4] = [30, 62, 25, 20];
+const UPLOAD_KIB: [u32; 4] = [30, 74, 25, 20];
 /// This seed has only the first part of the clip, so that pieces differ in how many have them.
 const PARTIAL: usize = 3;
 const PARTIAL_SHARE: f64 = 0.6;

@@ -44,5 +44,6 @@ pub fn show(ui: &mut Ui, opening: &Opening) -> Option<Command> {
     if spins {
         ui.ctx().request_repaint_after(SPIN);
     }
+    cancel |= ui.input(|i| i.key_pressed(egui::Key::Escape)) && ui.memory(|m| m.focused().is_none());
     cancel.then_some(Command::Close)
 }

@@ -218,6 +218,18 @@ fn choice(index: usize, path: &str, bytes: u64, is_video: bool) -> FileChoice {
 }
 
 #[test]
+fn enter_plays_the_suggestion_and_escape_goes_back() {
+    for (key, command) in [(Key::Enter, Command::PlayFile(7)), (Key::Escape, Command::Close)] {
+        let files = vec![choice(3, "a/small.mp4", 1_000_000, true), choice(7, "a/large.mp4", 9_000_000, true)];
+        let (mut h, fake) = window(Screen::Choose { name: "Both".into(), files, suggested: Some(1) });
+        h.run();
+        h.key_press(key);
+        h.run();
+        assert_eq!(fake.sent(), [command]);
+    }
+}
+
+#[test]
 fn a_video_is_chosen_by_its_index_in_the_torrent() {
     let files = vec![choice(3, "a/small.mp4", 1_000_000, true), choice(7, "a/large.mp4", 9_000_000, true)];
     let (mut h, fake) = window(Screen::Choose { name: "Both".into(), files, suggested: Some(1) });
