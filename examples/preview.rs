@@ -147,6 +147,10 @@ impl Preview {
 }
 
 impl eframe::App for Preview {
+    fn clear_color(&self, _visuals: &egui::Visuals) -> [f32; 4] {
+        [0.0, 0.0, 0.0, 1.0]
+    }
+
     fn raw_input_hook(&mut self, _ctx: &egui::Context, input: &mut egui::RawInput) {
         let Some((name, _)) = &self.current else { return };
         let Some(size) = input.screen_rect.map(|r| r.size()) else { return };

@@ -334,7 +334,7 @@ const W: usize = 640;
 const H: usize = 360;
 
 impl PictureSource for Moving {
-    fn current(&self) -> Option<Arc<Picture>> {
+    fn current(&self, _ahead: Duration) -> Option<Arc<Picture>> {
         let serial = (self.t * 24.0) as u64 + 1;
         let mut y = vec![0u8; W * H];
         let (cw, ch) = (W / 2, H / 2);
@@ -371,7 +371,7 @@ impl PictureSource for Moving {
         Some(Arc::new(as_format(&self.name, serial, y, u, v)))
     }
 
-    fn next_in(&self) -> Option<Duration> {
+    fn next_in(&self, _ahead: Duration) -> Option<Duration> {
         Some(Duration::from_millis(42))
     }
 }

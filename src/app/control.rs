@@ -245,9 +245,10 @@ impl Control {
             Command::SeekTo(to) => self.to_session(SessionCommand::SeekTo(to)),
             Command::SeekBy(s) => self.to_session(SessionCommand::SeekBy(s)),
             Command::SetVolume(v) if v.is_finite() => {
+                let louder = v > self.volume;
                 self.volume = v.clamp(0.0, 1.0);
                 // Turning it up is meant to be heard.
-                self.set_muted(self.muted && self.volume == 0.0);
+                self.set_muted(self.muted && !louder);
                 self.to_session(SessionCommand::SetVolume(self.volume));
             }
             Command::SetVolume(_) => {}

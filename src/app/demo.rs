@@ -3,8 +3,8 @@
 //! Invariants: everything runs on a thread and a runtime of its own and touches nothing but loopback and one temporary
 //! folder; dropping a [`Demo`] ends all of it within a second, from any thread, and removes the folder.
 //!
-//! The seeds are real `librqbit` sessions with limits such that the swarm alone is barely fast enough: the viewer is
-//! to see it fall short, once a seed leaves, and the server fill in.
+//! The seeds are real `librqbit` sessions with limits such that the swarm is fast enough at first: the viewer
+//! is to see it fall short, once a seed leaves, and the server fill in.
 
 use std::fs::File;
 use std::io;
@@ -33,8 +33,9 @@ const CLIP: &[u8] = include_bytes!("../../assets/demo.mp4");
 const CLIP_NAME: &str = "Sluicegate demo.mp4";
 /// Small, so that the piece map has something to show: the clip is about a hundred pieces.
 const PIECE_LEN: u32 = 64 * 1024;
-/// Each seed's upload in KiB/s: together a little more than the clip's rate. Below 16 a session could not send a block.
-const UPLOAD_KIB: [u32; 4] = [30, 26, 25, 20];
+/// Each seed's upload in KiB/s: together two thirds more than the clip needs, so that a buffer builds up, until the
+/// fastest leaves. Below 16 a session could not send a block.
+const UPLOAD_KIB: [u32; 4] = [30, 74, 25, 20];
 /// This seed has only the first part of the clip, so that pieces differ in how many have them.
 const PARTIAL: usize = 3;
 const PARTIAL_SHARE: f64 = 0.6;
@@ -398,7 +399,7 @@ mod tests {
         assert!(clip_duration() >= 60.0);
         let needs = CLIP.len() as f64 / clip_duration() / 1024.0;
         let all: u32 = UPLOAD_KIB.iter().sum();
-        assert!((1.05..1.3).contains(&(f64::from(all) / needs)), "the clip takes {needs:.0} KiB/s");
+        assert!((1.3..1.8).contains(&(f64::from(all) / needs)), "the clip takes {needs:.0} KiB/s");
         assert!(f64::from(all - UPLOAD_KIB[LEAVES]) < needs);
         assert!(UPLOAD_KIB.iter().all(|&kib| kib >= 16));
         assert!(LEAVES_AFTER.as_secs_f64() < clip_duration() / 2.0);

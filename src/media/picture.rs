@@ -73,9 +73,11 @@ pub enum ColorMatrix {
 
 /// The screen pulls the picture for now; the decoder never pushes.
 pub trait PictureSource: Send + Sync {
-    /// The picture that belongs on screen now; `None` before the first.
-    fn current(&self) -> Option<Arc<Picture>>;
+    /// The picture that belongs on screen `ahead` from now, which is what it takes to get it there; `None` before the
+    /// first. While the clock stands, the one that belongs there now.
+    fn current(&self, ahead: Duration) -> Option<Arc<Picture>>;
 
-    /// How long until another picture is due; `None` while the clock stands.
-    fn next_in(&self) -> Option<Duration>;
+    /// How long until the next picture must be asked for to be there in time; `None` while the clock stands, and where
+    /// no picture will come.
+    fn next_in(&self, ahead: Duration) -> Option<Duration>;
 }

@@ -126,13 +126,17 @@ impl State {
     }
 }
 
+/// A picture that is not decoded in time is looked for this often.
+const LATE: Duration = Duration::from_millis(10);
+
 struct Pull(Arc<Shared>);
 
 impl PictureSource for Pull {
-    fn current(&self) -> Option<Arc<Picture>> {
+    fn current(&self, ahead: Duration) -> Option<Arc<Picture>> {
         let (picture, room) = self.0.with(|s| {
             let before = s.pictures.len();
             let at = s.now(Instant::now());
+            let at = if s.clock.running() { at + ahead } else { at };
             let picture = s.pictures.current(at);
             (picture, s.pictures.len() < before)
         });
@@ -142,14 +146,16 @@ impl PictureSource for Pull {
         picture
     }
 
-    fn next_in(&self) -> Option<Duration> {
+    fn next_in(&self, ahead: Duration) -> Option<Duration> {
         let mut s = self.0.lock();
         if !s.clock.running() {
             return None;
         }
         let at = s.now(Instant::now());
-        let due = s.pictures.next_at().map(|t| t.0.saturating_sub(at.0).max(0) as u64);
-        // Running without a picture at hand: look again soon.
-        Some(due.map_or(Duration::from_millis(10), Duration::from_micros))
+        match s.pictures.next_at() {
+            Some(t) => Some(Duration::from_micros(t.0.saturating_sub(at.0).max(0) as u64).saturating_sub(ahead)),
+            // The decoder is behind: look again soon. Sound alone, or after the last picture, moves nothing.
+            None => (s.video.exists && !s.video.drained).then_some(LATE),
+        }
     }
 }

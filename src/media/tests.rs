@@ -347,19 +347,19 @@ fn the_window_gets_planes_and_the_seeked_picture_while_paused() {
     player.set_paused(true);
     wait(&player, "first picture", |s| s.phase == PlayerPhase::Paused);
     let tap = player.pictures();
-    let first = tap.current().unwrap();
+    let first = tap.current(Duration::ZERO).unwrap();
     assert_eq!((first.width, first.height), (320, 180));
     assert_eq!((first.planes[1].width, first.planes[1].height), (160, 90));
     assert!(first.planes[0].data.bytes().len() >= first.planes[0].stride * 179 + 320);
-    assert_eq!(tap.next_in(), None);
+    assert_eq!(tap.next_in(Duration::ZERO), None);
     player.seek(MediaTime::from_secs_f64(1.5));
     wait(&player, "seek", |s| s.seeks.len() == 1 && s.phase == PlayerPhase::Paused);
-    let second = tap.current().unwrap();
+    let second = tap.current(Duration::ZERO).unwrap();
     assert_ne!(first.serial, second.serial);
     player.seek(MediaTime::from_secs_f64(900.0));
     let status = wait(&player, "seek past the end", |s| s.seeks.len() == 2);
     assert!(status.at.0 <= 3_100_000, "{status:?}");
-    assert_ne!(tap.current().unwrap().serial, second.serial);
+    assert_ne!(tap.current(Duration::ZERO).unwrap().serial, second.serial);
 }
 
 #[test]

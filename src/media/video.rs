@@ -2,6 +2,7 @@
 //! first one that does is on screen at once.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use ffmpeg_next::codec::{Context, threading};
@@ -27,6 +28,9 @@ const KEPT_PACKETS: usize = 600;
 /// A picture this late makes the decoder leave out those that no other needs.
 const LAG_US: i64 = 200_000;
 
+/// Serial numbers of pictures, one sequence for all films: a window tells the next film's picture from this one's by it.
+static NEXT: AtomicU64 = AtomicU64::new(1);
+
 pub(super) struct VideoDecoder {
     shared: Arc<Shared>,
     decoder: decoder::Video,
@@ -38,7 +42,6 @@ pub(super) struct VideoDecoder {
     paced: bool,
     serial: u64,
     place: Place,
-    made: u64,
 }
 
 /// Where this serial stands.
@@ -107,7 +110,6 @@ impl VideoDecoder {
             paced,
             serial,
             place: Place::new(goal),
-            made: 0,
         })
     }
 
@@ -260,9 +262,12 @@ impl VideoDecoder {
 
     /// Converts a picture and puts it into the queue, waiting for room.
     fn hand_on(&mut self, frame: frame::Video, at: i64, lasts: i64) {
-        self.made += 1;
         let line = self.lines.as_mut().and_then(|l| l.line(&frame));
-        let picture = if self.keep { self.converter.picture(frame, self.made).map(Arc::new) } else { None };
+        let picture = if self.keep {
+            self.converter.picture(frame, NEXT.fetch_add(1, Ordering::Relaxed)).map(Arc::new)
+        } else {
+            None
+        };
         let timed = Timed { picture, at: MediaTime(at), lasts, line };
         let first = self.place.goal.take().is_some();
         self.place.before = None;

@@ -1,7 +1,7 @@
 //! Several videos in one torrent: which one. None: what it holds instead.
 
 use eframe::egui::{
-    self, Align2, CornerRadius, CursorIcon, Rect, Role, ScrollArea, Sense, Stroke, StrokeKind, Ui, UiBuilder,
+    self, Align2, CornerRadius, CursorIcon, Key, Rect, Role, ScrollArea, Sense, Stroke, StrokeKind, Ui, UiBuilder,
     WidgetInfo, pos2, vec2,
 };
 
@@ -61,6 +61,12 @@ pub fn show(ui: &mut Ui, name: &str, files: &[FileChoice], suggested: Option<usi
             }
         }
     });
+    // The suggestion has the keyboard until something else takes it.
+    if ui.memory(|m| m.focused().is_none()) {
+        let (enter, escape) = ui.input(|i| (i.key_pressed(Key::Enter), i.key_pressed(Key::Escape)));
+        let file = suggested.and_then(|i| files.get(i)).filter(|_| enter);
+        command = command.or(file.map(|f| Command::PlayFile(f.index))).or(escape.then_some(Command::Close));
+    }
     command
 }
 

@@ -69,7 +69,12 @@ impl Controls {
         widgets::label_at(ui, "time", pos2(left, y), 120.0, &fmt::time(at), font(), DARK.text);
         let Some(duration) = p.duration else { return };
         let rest = MediaTime(duration.0.saturating_sub(at.0).max(0));
-        let text = if self.whole { fmt::time(duration) } else { format!("−{}", fmt::time(rest)) };
+        let over = fmt::time(rest) == fmt::time(MediaTime::ZERO);
+        let text = match self.whole {
+            true => fmt::time(duration),
+            false if over => fmt::time(rest),
+            false => format!("−{}", fmt::time(rest)),
+        };
         let rect = widgets::text_at(ui, pos2(right, y), Align2::RIGHT_CENTER, 120.0, &text, font(), DARK.text_soft);
         let r = ui.interact(rect.expand2(vec2(6.0, 8.0)), ui.scope_id().with("rest"), Sense::CLICK);
         let label = if self.whole { format!("Length {text}") } else { format!("Remaining {}", fmt::time(rest)) };

@@ -33,6 +33,8 @@ pub struct Film {
     /// Input time of the last sign of life.
     moved: f64,
     shown_before: bool,
+    /// Share of frames of late that took longer than there was time for, 0 to 1.
+    behind: f32,
     /// Where the pointer was.
     pointer: Option<Pos2>,
 }
@@ -43,15 +45,19 @@ impl Film {
         let mut ui = ui.new_child(UiBuilder::new().id_salt("film").max_rect(rect));
         ui.set_clip_rect(rect.intersect(ui.clip_rect()));
         let ui = &mut ui;
-        ui.painter().rect_filled(rect, CornerRadius::ZERO, Color32::BLACK);
-        let picture = p.video.0.current();
+        // The window was cleared to black: filling it again would cost as much as the picture where a processor draws.
+        let frame = video.latency();
+        // A screen that does not keep up shows each frame for as long as the next takes: meant is the middle of that.
+        let ahead = frame.mul_f32(1.0 + self.behind * 0.5);
+        let picture = p.video.0.current(ahead);
         let pending = picture.is_none();
         if let Some(picture) = picture {
             video.paint(ui.painter(), rect, picture);
         }
         if p.state == PlayState::Playing
-            && let Some(next) = p.video.0.next_in()
+            && let Some(next) = p.video.0.next_in(ahead)
         {
+            self.behind += (f32::from(u8::from(next < frame)) - self.behind) * 0.1;
             ui.ctx().request_repaint_after(next.max(LEAST));
         }
         let mut acts = self.surface(ui, rect, p);
@@ -122,7 +128,15 @@ impl Film {
     }
 
     /// What the viewer must know while nothing moves.
-    fn middle(&self, ui: &Ui, rect: Rect, p: &Playing, pending: bool, trouble: Option<String>, acts: &mut Vec<Act>) {
+    fn middle(
+        &self,
+        ui: &mut Ui,
+        rect: Rect,
+        p: &Playing,
+        pending: bool,
+        trouble: Option<String>,
+        acts: &mut Vec<Act>,
+    ) {
         let free =
             Rect::from_x_y_ranges(rect.x_range(), rect.top() + controls::UPPER..=rect.bottom() - controls::LOWER);
         let center = free.center();
@@ -132,18 +146,29 @@ impl Film {
         }
         match p.state {
             PlayState::Waiting => {
-                let waits = p.stream.as_ref().and_then(|s| s.waiting_text.as_deref()).map(sentence);
+                let waits = p.stream.as_ref().and_then(|s| s.waiting_text.as_deref()).map(fmt::sentence);
                 let first = match (waits, p.seeking_to) {
                     (Some(waits), _) => waits,
                     (None, Some(to)) => format!("Going to {}", fmt::time(to)),
                     (None, None) => "Waiting for data".to_owned(),
                 };
                 let mut lines = vec![first];
-                if let Some(s) = p.stream.as_ref().filter(|s| s.peers.is_empty() && s.engine.origins == 0) {
-                    lines.push("No peer and no server so far. Still looking".to_owned());
-                    lines.extend(s.sources.iter().chain(&s.servers).take(4).cloned());
+                let alone = p.stream.as_ref().filter(|s| s.peers.is_empty() && s.engine.origins == 0);
+                if let Some(s) = alone {
+                    lines.push("No peer and no server right now. Still looking".to_owned());
+                    // The first line names where was asked; here is what came of it.
+                    lines.extend(s.sources.iter().chain(&s.servers).filter(|l| l.contains(" · ")).take(4).cloned());
                 }
-                plate(ui, free, &lines, true);
+                let under = plate(ui, free, &lines, true);
+                if alone.is_some() && under + 44.0 < rect.bottom() - controls::LOWER {
+                    let size = vec2(96.0, 32.0);
+                    let at = Rect::from_min_size(pos2(center.x - size.x / 2.0, under + 12.0), size);
+                    let mut ui = ui.new_child(UiBuilder::new().id_salt("give up").max_rect(at));
+                    theme::over_film(&mut ui);
+                    if widgets::button(&mut ui, "Cancel", false).clicked() {
+                        acts.push(Act::Send(Command::Close));
+                    }
+                }
                 ui.ctx().request_repaint_after(SPIN);
             }
             PlayState::Ended => {
@@ -154,7 +179,9 @@ impl Film {
                     acts.push(Act::Send(Command::SeekTo(MediaTime::ZERO)));
                 }
             }
-            PlayState::Paused if pending => plate(ui, free, &["Paused".to_owned()], false),
+            PlayState::Paused if pending => {
+                plate(ui, free, &["Paused".to_owned()], false);
+            }
             PlayState::Playing | PlayState::Paused => {}
         }
     }
@@ -168,8 +195,9 @@ pub struct Over {
     pub help: bool,
 }
 
-/// Lines of text in the middle on a soft plate, the first one larger, with or without a spinner above.
-fn plate(ui: &Ui, free: Rect, lines: &[String], spin: bool) {
+/// Lines of text in the middle on a soft plate, the first one larger, with or without a spinner above; gives the plate's
+/// lower edge.
+fn plate(ui: &Ui, free: Rect, lines: &[String], spin: bool) -> f32 {
     let center = free.center();
     let width = (free.width() - 48.0).clamp(80.0, 560.0);
     let painter = ui.painter();
@@ -212,10 +240,5 @@ fn plate(ui: &Ui, free: Rect, lines: &[String], spin: bool) {
         y = at.bottom() + 6.0;
         painter.galley(at.min, galley, DARK.text);
     }
-}
-
-/// With a capital first letter.
-fn sentence(s: &str) -> String {
-    let mut chars = s.chars();
-    chars.next().map(|c| c.to_uppercase().chain(chars).collect()).unwrap_or_default()
+    plate.bottom()
 }

@@ -78,6 +78,12 @@ pub fn span(seconds: f64) -> String {
     }
 }
 
+/// With a capital first letter.
+pub fn sentence(s: &str) -> String {
+    let mut chars = s.chars();
+    chars.next().map(|c| c.to_uppercase().chain(chars).collect()).unwrap_or_default()
+}
+
 /// A share of one: "94 %". Never "0 %" of something, nor "100 %" of not all.
 pub fn percent(share: f64) -> String {
     let p = (share * 100.0).clamp(0.0, 100.0);

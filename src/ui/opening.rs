@@ -6,7 +6,7 @@ use eframe::egui::{self, Sense, Ui, vec2};
 
 use super::icons::{self, Icon};
 use super::theme::{self, STEP};
-use super::widgets;
+use super::{fmt, widgets};
 use crate::app::snapshot::{Command, Opening};
 
 const WIDTH: f32 = 520.0;
@@ -36,7 +36,7 @@ pub fn show(ui: &mut Ui, opening: &Opening) -> Option<Command> {
         }
         if !opening.detail.is_empty() {
             ui.add_space(STEP);
-            ui.add(egui::Label::new(theme::words(&opening.detail, 13.0, t.text_soft)).wrap());
+            ui.add(egui::Label::new(theme::words(fmt::sentence(&opening.detail), 13.0, t.text_soft)).wrap());
         }
         ui.add_space(2.0 * STEP);
         cancel = widgets::button(ui, "Cancel", false).clicked();
@@ -44,5 +44,6 @@ pub fn show(ui: &mut Ui, opening: &Opening) -> Option<Command> {
     if spins {
         ui.ctx().request_repaint_after(SPIN);
     }
+    cancel |= ui.input(|i| i.key_pressed(egui::Key::Escape)) && ui.memory(|m| m.focused().is_none());
     cancel.then_some(Command::Close)
 }

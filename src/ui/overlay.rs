@@ -41,7 +41,7 @@ pub fn help(ctx: &Context, room: Rect) -> bool {
         Area::new(Id::unique("keys")).order(Order::Foreground).pivot(Align2::CENTER_CENTER).fixed_pos(room.center());
     let r = area.show(ctx, |ui| {
         let frame = Frame::new()
-            .fill(t.surface.gamma_multiply(0.97))
+            .fill(t.surface)
             .stroke(Stroke::new(1.0, t.line))
             .corner_radius(CornerRadius::same(10));
         frame.inner_margin(Margin::same(24)).show(ui, |ui| {

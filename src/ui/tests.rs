@@ -54,12 +54,12 @@ struct Film {
 }
 
 impl PictureSource for Film {
-    fn current(&self) -> Option<Arc<Picture>> {
+    fn current(&self, _ahead: Duration) -> Option<Arc<Picture>> {
         self.pulled.fetch_add(1, Ordering::Relaxed);
         None
     }
 
-    fn next_in(&self) -> Option<Duration> {
+    fn next_in(&self, _ahead: Duration) -> Option<Duration> {
         self.next
     }
 }
@@ -207,7 +207,7 @@ fn opening_can_be_cancelled() {
         window(Screen::Opening(Opening { title: "Sintel".into(), steps, detail: "no peers yet".into() }));
     h.step();
     h.get_by_label("Asking the DHT");
-    h.get_by_label("no peers yet");
+    h.get_by_label("No peers yet");
     h.get_by_label("Cancel").click();
     h.run_steps(2);
     assert_eq!(fake.sent(), [Command::Close]);
@@ -215,6 +215,18 @@ fn opening_can_be_cancelled() {
 
 fn choice(index: usize, path: &str, bytes: u64, is_video: bool) -> FileChoice {
     FileChoice { index, path: path.into(), bytes, is_video }
+}
+
+#[test]
+fn enter_plays_the_suggestion_and_escape_goes_back() {
+    for (key, command) in [(Key::Enter, Command::PlayFile(7)), (Key::Escape, Command::Close)] {
+        let files = vec![choice(3, "a/small.mp4", 1_000_000, true), choice(7, "a/large.mp4", 9_000_000, true)];
+        let (mut h, fake) = window(Screen::Choose { name: "Both".into(), files, suggested: Some(1) });
+        h.run();
+        h.key_press(key);
+        h.run();
+        assert_eq!(fake.sent(), [command]);
+    }
 }
 
 #[test]
@@ -387,10 +399,13 @@ fn with_nobody_there_it_says_where_it_looked() {
         s.peers = Arc::new([]);
         s.engine = Arc::new(EngineSnapshot { origins: 0, ..(*s.engine).clone() });
     }
-    let (mut h, _fake) = window(film(p));
+    let (mut h, fake) = window(film(p));
     h.step();
-    h.get_by_label("No peer and no server so far. Still looking");
+    h.get_by_label("No peer and no server right now. Still looking");
     h.get_by_label("DHT · 61 nodes");
+    h.get_by_label("Cancel").click();
+    h.run_steps(2);
+    assert_eq!(fake.sent(), [Command::Close]);
 }
 
 #[test]

@@ -172,6 +172,11 @@ pub fn install(ctx: &egui::Context) {
     }
 }
 
+/// What lies over the film is dark in either theme.
+pub fn over_film(ui: &mut egui::Ui) {
+    *ui.visuals_mut() = visuals(Visuals::dark(), &DARK);
+}
+
 fn visuals(mut v: Visuals, t: &Tokens) -> Visuals {
     let radius = CornerRadius::same(6);
     v.panel_fill = t.ground;

@@ -3,7 +3,9 @@
 //! Invariants: a picture is uploaded once per serial number; no byte is handed to GL that the plane's owner does not
 //! hold; every GL call happens in a paint callback or on exit, when the context is current.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use eframe::egui::{self, PaintCallback, Rect, vec2};
 use eframe::{egui_glow, glow};
@@ -15,6 +17,7 @@ use crate::app::snapshot::{ColorMatrix, Picture, PixelLayout};
 #[derive(Clone, Default)]
 pub struct VideoPainter {
     gpu: Arc<Mutex<Gpu>>,
+    latency: Arc<Latency>,
 }
 
 #[derive(Default)]
@@ -25,11 +28,19 @@ struct Gpu {
 }
 
 impl VideoPainter {
+    /// What it takes from asking for a picture to having it on the screen.
+    pub fn latency(&self) -> Duration {
+        Duration::from_micros(self.latency.0.load(Ordering::Relaxed))
+    }
+
     /// Draws `picture` as large as fits in `area`, in its own shape; gives the place it takes.
     pub fn paint(&self, painter: &egui::Painter, area: Rect, picture: Arc<Picture>) -> Rect {
         let rect = fit(area, shape(&picture));
         let gpu = self.gpu.clone();
+        let way = OnItsWay { since: Instant::now(), latency: self.latency.clone() };
         let callback = egui_glow::CallbackFn::new(move |_info, painter| {
+            // Held until the frame is dropped, and by nothing else.
+            let _ = &way;
             // A panic elsewhere while painting leaves nothing half-done that the next upload would not replace.
             let mut gpu = gpu.lock().unwrap_or_else(PoisonError::into_inner);
             gpu.paint(painter.gl(), &picture);
@@ -49,6 +60,27 @@ impl VideoPainter {
         if let Some((_, video)) = gpu.video.take() {
             video.destroy(gl);
         }
+    }
+}
+
+/// Microseconds from asking for a picture to its frame's end, smoothed.
+#[derive(Default)]
+struct Latency(AtomicU64);
+
+/// More is no steady latency but a hitch; looking that far ahead would show pictures too early afterwards.
+const LATENCY_MAX: Duration = Duration::from_millis(60);
+
+/// Lives as long as the frame it is drawn in: eframe drops what it painted after it swapped the buffers.
+struct OnItsWay {
+    since: Instant,
+    latency: Arc<Latency>,
+}
+
+impl Drop for OnItsWay {
+    fn drop(&mut self) {
+        let took = self.since.elapsed().min(LATENCY_MAX).as_micros() as u64;
+        let old = self.latency.0.load(Ordering::Relaxed);
+        self.latency.0.store(if old == 0 { took } else { (old * 7 + took) / 8 }, Ordering::Relaxed);
     }
 }
 

@@ -3,6 +3,8 @@
 //! Invariants: it owns nothing but view state; it never waits; and it asks for no frame of its own while nothing moves.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use eframe::egui::{self, Event, Key, Modifiers, Rect, Ui, ViewportCommand, pos2};
 
@@ -13,7 +15,7 @@ use super::keys::{self, Act};
 use super::panel::{self, Panel};
 use super::video::VideoPainter;
 use super::{choose, fonts, opening, overlay, theme};
-use crate::app::snapshot::{AppHandle, Command, Playing, Screen, Snapshot};
+use crate::app::snapshot::{AppHandle, Command, PlayState, Playing, Screen, Snapshot};
 
 /// The view's own state.
 pub struct Window {
@@ -26,15 +28,26 @@ pub struct Window {
     panel_open: bool,
     help_open: bool,
     title: String,
+    /// For whoever wakes the window.
+    film_runs: Arc<AtomicBool>,
 }
+
+/// Until news are drawn.
+const NEWS: Duration = Duration::from_millis(1);
+/// The same while a film runs: its next picture takes them along. A frame of their own would cost as much again.
+const NEWS_IN_FILM: Duration = Duration::from_millis(45);
 
 impl Window {
     /// Prepares the context and asks to be woken by changes.
     pub fn new(ctx: &egui::Context, handle: Arc<dyn AppHandle>) -> Self {
         fonts::install(ctx);
         theme::install(ctx);
-        let wake = ctx.clone();
-        handle.on_change(Box::new(move || wake.request_repaint()));
+        let (wake, film_runs) = (ctx.clone(), Arc::new(AtomicBool::new(false)));
+        let runs = film_runs.clone();
+        // Never at once, which egui takes as two frames.
+        handle.on_change(Box::new(move || {
+            wake.request_repaint_after(if runs.load(Ordering::Relaxed) { NEWS_IN_FILM } else { NEWS });
+        }));
         Self {
             handle,
             video: VideoPainter::default(),
@@ -45,6 +58,7 @@ impl Window {
             panel_open: false,
             help_open: false,
             title: String::new(),
+            film_runs,
         }
     }
 
@@ -56,8 +70,16 @@ impl Window {
     /// Draws one frame.
     pub fn ui(&mut self, ui: &mut Ui) {
         let snapshot = self.handle.snapshot();
+        let film = match &snapshot.screen {
+            Screen::Playing(p) => Some(p.state),
+            _ => None,
+        };
+        let runs = film == Some(PlayState::Playing);
+        self.film_runs.store(runs, Ordering::Relaxed);
         let room = ui.max_rect();
-        ui.painter().rect_filled(room, egui::CornerRadius::ZERO, theme::of(ui).ground);
+        if film.is_none() {
+            ui.painter().rect_filled(room, egui::CornerRadius::ZERO, theme::of(ui).ground);
+        }
         self.input(ui);
         self.name_window(ui, &snapshot);
         let dropping = ui.input(|i| !i.raw.hovered_files.is_empty());
