@@ -132,13 +132,7 @@ impl Driver {
         if let Some(stream) = self.stream.take() {
             stream.stop();
             // The last numbers, for reports.
-<<<<<<< HEAD
             self.shared.facts.lock().stream(&stream.status(), stream.first_byte());
-=======
-            let mut facts = self.shared.facts.lock();
-            facts.stream(&stream.status());
-            facts.first_byte = stream.first_byte();
->>>>>>> app
         }
         self.lock = None;
         self.demo = None;
@@ -171,12 +165,7 @@ impl Driver {
                 }
                 let mut facts = self.shared.facts.lock();
                 if !facts.stream.as_ref().is_some_and(|s| Arc::ptr_eq(s, &status)) {
-<<<<<<< HEAD
                     facts.stream(&status, stream.first_byte());
-=======
-                    facts.stream(&status);
-                    facts.first_byte = stream.first_byte();
->>>>>>> app
                 }
             }
             match std::mem::replace(&mut self.state, State::Between) {

@@ -51,14 +51,9 @@ pub struct Facts {
 }
 
 impl Facts {
-<<<<<<< HEAD
     /// Takes in what the stream says. Its status comes four times a second: too coarse to tell when the first byte came.
     pub fn stream(&mut self, status: &Arc<StreamStatus>, first_byte: Option<Instant>) {
         self.first_byte = self.first_byte.or(first_byte);
-=======
-    /// Takes in what the stream says.
-    pub fn stream(&mut self, status: &Arc<StreamStatus>) {
->>>>>>> app
         merge_bids(&mut self.bids, status.engine.bids.iter().copied());
         self.peers.values_mut().for_each(|p| p.connected = false);
         for p in status.peers.iter() {
