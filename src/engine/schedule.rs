@@ -75,15 +75,11 @@ impl Engine {
             let best = self.best_link(&links, d.block);
             let finish = best.map_or(f64::INFINITY, |i| links[i].eta + links[i].block_s);
             let dev = best.map_or(0.0, |i| links[i].dev);
-            if best.is_none() && d.own_s.is_infinite() {
-                // Nobody has it and nothing plays from it: it only completes a piece that a server plays.
-                continue;
-            }
             let server_s = self.servers.time_for(now, plan.miss.len(), &self.config);
             let spare = server_s + self.config.comfort.as_secs_f64();
             let surely = finish + self.config.miss_deviations * dev;
             let misses = surely > d.in_s - spare;
-            if misses && d.own_s.is_finite() && self.server_first(now, surely, &plan) {
+            if misses && self.server_first(now, surely, &plan) {
                 plan.miss.push(*d);
                 // Urgent ones are the server's alone. Others a peer with room may begin all the same: no room is wasted.
                 if d.own_s < urgent_s || best.is_none_or(|i| links[i].room == 0) {

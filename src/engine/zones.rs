@@ -37,6 +37,9 @@ impl Default for Position {
     }
 }
 
+/// Where in the window a block counts as due that nothing plays from and that only completes a begun piece.
+const COMPLETING: f64 = 0.8;
+
 /// One zone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Zone {
@@ -119,10 +122,13 @@ impl Position {
                     if out.len() >= most {
                         return;
                     }
-                    let at = layout.block_range(block).start;
-                    let own_s = if at < range.end { due(at.max(range.start)) } else { f64::INFINITY };
-                    // What lies before the first needed byte only completes the piece: it comes after the rest of it.
-                    let own_s = if layout.block_range(block).end <= range.start { f64::INFINITY } else { own_s };
+                    let bytes = layout.block_range(block);
+                    let own_s = if bytes.end <= range.start || bytes.start >= file.end {
+                        // It only completes the piece, so that its hash can be checked: after all that is played.
+                        COMPLETING * horizon
+                    } else {
+                        due(bytes.start.max(range.start))
+                    };
                     if !skip(block) {
                         out.push(Due { block, in_s, own_s });
                     }
@@ -136,7 +142,7 @@ impl Position {
             let base = at_time(from);
             let end = file.start + line.offset_of(MediaTime::from_secs_f64(base) + reach);
             if let Some(b) = self.blocked {
-                run(b, &|_| 0.0);
+                run(b, &|o| if o < b.end { 0.0 } else { horizon });
             }
             run(ByteRange::new(from, end.min(file.end)), &|o| (at_time(o) - base).clamp(0.0, horizon));
         }
