@@ -285,3 +285,12 @@ fn arguments_that_make_no_sense() {
         assert!(!out.said.trim().is_empty(), "{args:?}");
     }
 }
+
+#[test]
+fn neither_peers_nor_a_server_and_nothing_on_disk() {
+    let case = Case::new();
+    let t = Torrent::of(&media::mp4(), case.dir.path(), 32);
+    let played = Home::new().play(t.path, ["--no-swarm", "--no-server"]);
+    assert!(matches!(played.code, Some(1 | 2)), "{:?}: {}", played.code, played.said);
+    assert!(readable(&played.said), "{:?}", played.said);
+}

@@ -7,6 +7,7 @@
 
 mod support;
 
+use std::process::Command;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use support::process::Guard;
 use support::screen::{Area, Screen, Shot};
 use support::sync::{find_flash, measure};
 use support::torrent::Torrent;
-use support::{media, temp_dir, text, wait_for};
+use support::{huge, media, temp_dir, text, wait_for};
 
 const FROM_PEERS: u32 = 0x56B4E9;
 const FROM_SERVER: u32 = 0xE69F00;
@@ -55,15 +56,17 @@ struct Window {
 
 impl Window {
     fn open(args: &[&str]) -> Window {
-        Window::of_size(WIDTH, HEIGHT, args)
+        Window::open_with(WIDTH, HEIGHT, args, |_| ())
     }
 
-    fn of_size(width: usize, height: usize, args: &[&str]) -> Window {
+    fn open_with(width: usize, height: usize, args: &[&str], set: impl FnOnce(&mut Command)) -> Window {
         let _alone = alone();
         let (screen, home) = (Screen::start(width, height), Home::new());
         let mut command = home.command();
         let log = home.dir.path().join("said.txt");
-        let mut player = Guard::spawn(screen.beside(&mut command).env("HOME", home.dir.path()).args(args), Some(&log));
+        screen.beside(&mut command).env("HOME", home.dir.path()).args(args);
+        set(&mut command);
+        let mut player = Guard::spawn(&mut command, Some(&log));
         let id = screen.window_of(&mut player);
         Window { player, id, screen, _home: home, _alone }
     }
@@ -160,7 +163,7 @@ fn the_demo_shows_its_film_its_strip_and_its_panel() {
 fn the_demos_beeps_are_within_40_ms_of_its_flashes() {
     ahead_of_others();
     // Small: a picture drawn by the processor takes its time, and the recorder shares the processor.
-    let mut w = Window::of_size(800, 500, &["demo"]);
+    let mut w = Window::open_with(800, 500, &["demo"], |_| ());
     w.wait_for_film();
     // Away from the film, so that the controls fade.
     w.point(798, 498);
@@ -258,6 +261,45 @@ fn a_pasted_magnet_without_peers_can_be_cancelled_and_nonsense_leaves_the_window
     // It still takes what is good.
     w.screen.drop_on(&w.id, &[&format!("file://{}", text(&media::demo()))]);
     w.wait_for_film();
+}
+
+#[test]
+fn full_hd_from_ten_gigabytes_stays_small() {
+    let dir = temp_dir();
+    let torrent = huge::torrent(&media::full_hd(), dir.path());
+    let web = Nginx::serve(dir.path(), None);
+    let torrent = torrent.with_web_seeds(&[web.url("")]);
+    let mut w = Window::open(&[text(&torrent.path)]);
+    w.wait_for_film();
+    w.key("i");
+    // The panel shows ten thousand pieces meanwhile.
+    w.wait_for_stillness();
+    w.screen.keep("ten-gigabytes");
+    let peak = w.player.peak_memory() as f64 / 1e6;
+    assert!(peak <= 250.0, "{peak:.0} MB at most in memory");
+}
+
+#[test]
+fn without_a_sound_card_it_plays_on_and_says_so() {
+    let mut w = Window::open_with(WIDTH, HEIGHT, &[text(&media::demo())], |command| {
+        command.env("ALSA_CONFIG_PATH", "/dev/null").env_remove("PULSE_SERVER");
+    });
+    w.wait_for_film();
+    w.screen.keep("no-sound");
+}
+
+#[test]
+fn without_opengl_it_says_so() {
+    let (screen, home) = (Screen::start(WIDTH, HEIGHT), Home::new());
+    let log = home.dir.path().join("said.txt");
+    let mut command = home.command();
+    screen.beside(&mut command).env("HOME", home.dir.path());
+    // No driver is found, neither through GLX nor through EGL.
+    command.env("__EGL_VENDOR_LIBRARY_FILENAMES", "/dev/null").env("__GLX_VENDOR_LIBRARY_NAME", "none");
+    let mut player = Guard::spawn(&mut command, Some(&log));
+    let status = player.wait(PATIENCE).unwrap_or_else(|| panic!("it still runs: {}", player.log()));
+    assert_ne!(status.code(), Some(0), "{}", player.log());
+    assert!(player.log().contains("OpenGL") && !player.log().contains("panicked"), "{}", player.log());
 }
 
 #[test]

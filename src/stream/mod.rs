@@ -101,10 +101,6 @@ impl Stream {
         config: StreamConfig,
         wake: Arc<dyn Fn() + Send + Sync>,
     ) -> Result<Self, StreamError> {
-        let has_server = config.use_server || matches!(source, StreamSource::Video { .. });
-        if !config.use_swarm && !has_server {
-            return Err(StreamError::NoSource);
-        }
         let shared = Arc::new(Shared {
             shelf: Arc::new(Shelf::new()),
             status: ArcSwap::default(),

@@ -51,13 +51,16 @@ pub(super) async fn run(
     let (meta, store, have) = match opened {
         Ok(opened) => opened,
         Err(e) => {
-            shared.fail(&e.to_string());
-            if let Some(Order::Stop(done)) = orders.recv().await {
-                let _ = done.send(());
-            }
+            refuse(&shared, &mut orders, &e).await;
             return;
         }
     };
+    // What is on disk plays without anybody.
+    let on_disk = have.count() + store.unproven().count() > 0;
+    if !config.use_swarm && !config.use_server && plain_url.is_none() && !on_disk {
+        refuse(&shared, &mut orders, &StreamError::NoSource).await;
+        return;
+    }
     let (origin_tx, origin_rx) = mpsc::channel(ORIGIN_EVENTS);
     let (origins, refused) = if config.use_server || plain_url.is_some() {
         super::origins::Servers::start(&rt, &meta, plain_url.as_deref(), &config.web_seeds, &origin_tx)
@@ -84,6 +87,14 @@ pub(super) async fn run(
         _keep: (swarm_tx, origin_tx),
     };
     Driver::new(parts, shared).run(events, orders).await;
+}
+
+/// Tells why nothing can be streamed, until the viewer lets go.
+async fn refuse(shared: &Shared, orders: &mut UnboundedReceiver<Order>, why: &StreamError) {
+    shared.fail(&why.to_string());
+    if let Some(Order::Stop(done)) = orders.recv().await {
+        let _ = done.send(());
+    }
 }
 
 /// The swarm before the torrent is known.

@@ -6,7 +6,7 @@ use crate::Shelf;
 use crate::support::frames::{assert_same, reference};
 use crate::support::nginx::Nginx;
 use crate::support::player::Home;
-use crate::support::{media, text};
+use crate::support::{huge, media, temp_dir, text};
 
 const ALL: [&str; 3] = ["--no-clock", "--frames-md5", "frames.txt"];
 
@@ -68,8 +68,13 @@ fn the_demo_without_a_display() {
 }
 
 #[test]
-fn the_headless_player_stays_small() {
-    let played = Home::new().play(media::demo(), ["--for", "5"]).ok();
+fn the_headless_player_stays_small_with_full_hd_from_ten_gigabytes() {
+    let dir = temp_dir();
+    let torrent = huge::torrent(&media::full_hd(), dir.path());
+    let web = Nginx::serve(dir.path(), None);
+    let torrent = torrent.with_web_seeds(&[web.url("")]);
+    let played = Home::new().play(torrent.path, ["--for", "30"]).ok();
+    assert!(played.number("/played_s") > 11.0, "{:#}", played.report);
     let peak = played.number("/rss_peak_bytes") / 1e6;
     assert!(peak <= 120.0, "{peak:.0} MB at most in memory");
     assert!(played.number("/cpu_s") > 0.0);

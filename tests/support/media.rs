@@ -55,6 +55,20 @@ pub fn webm() -> PathBuf {
     )
 }
 
+/// 12 s of 1920x1080 at 30 pictures a second and some 4 Mbit/s.
+pub fn full_hd() -> PathBuf {
+    made("hd.mp4", |out| {
+        let picture = "testsrc2=s=1920x1080:r=30:d=12,format=yuv420p";
+        let sound = "sine=f=330:r=48000:d=12,volume=0.2";
+        tool(
+            ffmpeg()
+                .args(["-f", "lavfi", "-i", picture, "-f", "lavfi", "-i", sound, "-threads", "2"])
+                .args(["-c:v", "libx264", "-preset", "veryfast", "-g", "60", "-b:v", "4M", "-c:a", "aac"])
+                .args(["-ac", "2", "-movflags", "+faststart", "-shortest", text(out)]),
+        );
+    })
+}
+
 /// The clip of the demo, and where it shows its flashes (assets/make-demo.sh).
 pub fn demo() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo.mp4")

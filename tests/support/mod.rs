@@ -7,6 +7,7 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub mod frames;
+pub mod huge;
 pub mod media;
 pub mod nginx;
 pub mod player;
