@@ -14,9 +14,21 @@ use clap::{Args, Parser, Subcommand};
 #[cfg(feature = "gui")]
 use sluicegate::app::args::{PeerAddr, SeekAt, http_url, listen_addr, seconds};
 
+/// What a new user tries first.
+#[cfg(feature = "gui")]
+const EXAMPLES: &str = "\
+Without arguments a window opens, to drop or paste things into.
+
+Examples:
+  sluicegate demo                          a clip from a swarm on this machine
+  sluicegate film.torrent                  or a magnet link, an info hash, a web address, a video file
+  sluicegate info film.torrent             what it holds
+  sluicegate play --headless film.torrent  without a window, measured";
+
 /// Plays a torrent as if it were a local file: the swarm carries the stream, a server fills in what it is about to miss.
 #[derive(Debug, Parser)]
 #[command(name = "sluicegate", version, args_conflicts_with_subcommands = true)]
+#[cfg_attr(feature = "gui", command(after_help = EXAMPLES))]
 #[cfg_attr(not(feature = "gui"), command(arg_required_else_help = true))]
 struct Cli {
     #[command(subcommand)]

@@ -91,7 +91,8 @@ impl Names {
     /// The index makes it unique; nothing else is ever put in that folder.
     fn flat(&self, index: usize, name: &str) -> PathBuf {
         let (stem, extension) = split_extension(name);
-        let name = format!("{index} {}{extension}", cut(stem, 120));
+        // What is cut may end in what no name may end in.
+        let name = format!("{index} {}{extension}", trim(cut(stem, 120)));
         [LONG_FOLDER, &name].iter().collect()
     }
 }
@@ -248,6 +249,9 @@ mod tests {
         let long = "n".repeat(200);
         let wide = vec![long.as_str(), &long, &long, &long, "film.mkv"];
         assert_eq!(claim_all(&[deep, wide]), ["_long/0 film.mkv", "_long/1 film.mkv"]);
+        let dotted = format!("{}. {}", "x".repeat(118), "y".repeat(100));
+        let cut_at_a_dot = vec![long.as_str(), &long, &long, &dotted];
+        assert_eq!(claim_all(&[cut_at_a_dot]), [format!("_long/0 {}", "x".repeat(118))]);
     }
 
     #[test]

@@ -35,6 +35,8 @@ mod widgets;
 mod window;
 
 #[cfg(test)]
+mod testing;
+#[cfg(test)]
 mod tests;
 
 pub use window::Window;

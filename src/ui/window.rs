@@ -208,10 +208,10 @@ impl Window {
     }
 }
 
-/// The first line of what was pasted that says anything.
+/// What was pasted, if it says anything; which of its lines is an address is for the app to find.
 fn paste(text: &str) -> Option<Command> {
-    let line = text.lines().map(str::trim).find(|l| !l.is_empty())?;
-    (line.len() <= home::LONGEST).then(|| Command::Open(line.to_owned()))
+    let text = text.trim();
+    (!text.is_empty() && text.len() <= home::LONGEST).then(|| Command::Open(text.to_owned()))
 }
 
 /// Where the film and the panel lie.
