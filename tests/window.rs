@@ -25,6 +25,10 @@ const ON_ITS_WAY: u32 = 0xCFE8F8;
 const AVAILABLE: [u32; 2] = [0x2A323C, 0x4B5765];
 const SURFACE: [u32; 2] = [0x0E1116, 0x151A21];
 
+/// The button that opens, and the edge of an error's plate.
+const ACCENT: u32 = 0x56B4E9;
+const ERROR: u32 = 0xF0616D;
+
 const WIDTH: usize = 1280;
 const HEIGHT: usize = 800;
 
@@ -253,11 +257,28 @@ fn a_pasted_magnet_without_peers_can_be_cancelled_and_nonsense_leaves_the_window
     wait_for("the opening screen", PATIENCE, || (w.screen.shot().differs(&home, home.whole()) > 0.005).then_some(()));
     w.screen.keep("opening");
     drop(clipboard);
-    w.key("ctrl+w");
-    let _clipboard = w.screen.clipboard("this is no address");
+    // Cancel is where the screen of opening has it; the home screen comes back.
+    w.point(418, 454);
+    w.screen.xdotool(&["click", "1"]);
+    let back = |shot: &Shot| any(shot, shot.whole(), &[ACCENT]) > 1000;
+    wait_for("the home screen", PATIENCE, || back(&w.screen.shot()).then_some(()));
+    let told = |shot: &Shot| any(shot, shot.whole(), &[ERROR]) > 100;
+    assert!(!told(&w.screen.shot()), "to cancel is no error");
+    let clipboard = w.screen.clipboard("this is no address");
     w.key("ctrl+v");
-    std::thread::sleep(Duration::from_secs(1));
+    wait_for("a word about what was pasted", PATIENCE, || told(&w.screen.shot()).then_some(()));
     w.screen.keep("refused");
+    drop(clipboard);
+    let dir = temp_dir();
+    let bad = dir.path().join("bad.torrent");
+    std::fs::write(&bad, "d4:info").unwrap();
+    let before = w.wait_for_stillness();
+    w.screen.drop_on(&w.id, &[&format!("file://{}", text(&bad))]);
+    wait_for("another word", PATIENCE, || {
+        let shot = w.screen.shot();
+        (told(&shot) && shot.differs(&before, shot.whole()) > 0.001).then_some(())
+    });
+    w.screen.keep("refused-torrent");
     assert!(w.player.runs(), "{}", w.player.log());
     // It still takes what is good.
     w.screen.drop_on(&w.id, &[&format!("file://{}", text(&media::demo()))]);
