@@ -315,6 +315,7 @@ fn without_a_sound_card_it_plays_on_and_says_so() {
 
 #[test]
 fn without_opengl_it_says_so() {
+    let _alone = alone();
     let (screen, home) = (Screen::start(WIDTH, HEIGHT), Home::new());
     let log = home.dir.path().join("said.txt");
     let mut command = home.command();
