@@ -35,8 +35,8 @@ pub struct Report {
 #[derive(Debug, Serialize)]
 pub struct Seek {
     pub to_s: f64,
-    /// From the command to the first picture at the goal.
-    pub first_frame_s: f64,
+    /// From the command to the first picture at the goal; null where the play ended before it came.
+    pub first_frame_s: Option<f64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -106,12 +106,15 @@ impl Report {
         Self {
             metadata_s: facts.metadata.map(|t| seconds(since(t))),
             first_byte_s: facts.first_byte.map(|t| seconds(since(t))),
-            first_frame_s: of_player(player.first_frame),
+            // Sound alone has a first moment, but no picture.
+            first_frame_s: of_player(player.first_frame.filter(|_| player.frames.decoded > 0)),
             start_s: of_player(player.started),
             seeks: player
                 .seeks
                 .iter()
-                .map(|s| Seek { to_s: round(s.to.as_secs_f64()), first_frame_s: seconds(s.first_frame_after) })
+                .map(|s| (s.to, Some(seconds(s.first_frame_after))))
+                .chain(player.seeking_to.map(|to| (to, None)))
+                .map(|(to, first_frame_s)| Seek { to_s: round(to.as_secs_f64()), first_frame_s })
                 .collect(),
             stalls: player
                 .stalls
@@ -217,6 +220,8 @@ mod tests {
         let mut facts =
             Facts { player_opened: Some(started + s(2)), metadata: Some(started + s(1)), ..Default::default() };
         facts.player.first_frame = Some(s(3));
+        facts.player.frames.decoded = 1;
+        facts.player.seeking_to = Some(MediaTime(9_000_000));
         facts.player.stalls =
             vec![StallRecord { at: s(4), media: MediaTime(5_000_000), lasted: Duration::from_millis(1500) }];
         facts.player.seeks =
@@ -246,6 +251,7 @@ mod tests {
         assert_eq!(v["stalls"][0]["at_s"], 6.0);
         assert_eq!(v["stalled_s"], 1.5);
         assert_eq!(v["seeks"][0]["first_frame_s"], 0.25);
+        assert_eq!(v["seeks"][1], serde_json::json!({ "to_s": 9.0, "first_frame_s": null }));
         assert_eq!(v["bytes"]["protocol"], 0);
     }
 }

@@ -1,7 +1,13 @@
 //! The addresses that torrents and magnet links carry: which are kept, and how many.
+//!
+//! Invariant: a stranger's torrent cannot make the player ask a service on this machine or its network for anything but
+//! an announce or a plain file (as libtorrent's `ssrf_mitigation`). What the user names is not held to this.
+
+use std::net::IpAddr;
 
 use librqbit_bencode::BencodeValue;
 use librqbit_buffers::ByteBufOwned;
+use url::{Host, Url};
 
 /// Trackers and web seeds kept; real torrents have up to about 100 trackers.
 pub(super) const MAX_URLS: usize = 256;
@@ -18,11 +24,34 @@ pub(super) const TRACKER: &[&str] = &["http", "https", "udp"];
 /// What a web seed may be reached by.
 pub(super) const WEB: &[&str] = &["http", "https"];
 
-/// A URL of one of these schemes, of sane length.
+/// A URL of one of these schemes, of sane length, that a stranger may name.
 pub(super) fn is_url(s: &str, schemes: &[&str]) -> bool {
-    s.len() <= MAX_URL
-        && url::Url::parse(s)
-            .is_ok_and(|u| schemes.contains(&u.scheme()) && u.host_str().is_some_and(|h| !h.is_empty()))
+    let fit = |u: &Url| schemes.contains(&u.scheme()) && u.host_str().is_some_and(|h| !h.is_empty());
+    s.len() <= MAX_URL && Url::parse(s).is_ok_and(|u| fit(&u) && is_harmless(&u, schemes == TRACKER))
+}
+
+/// Whether asking for it can do nothing on a host of this network but what a tracker or a file server does.
+fn is_harmless(url: &Url, tracker: bool) -> bool {
+    if url.scheme() == "udp" || !is_local(url) {
+        return true;
+    }
+    if tracker {
+        return url.path_segments().and_then(|mut s| s.next_back()).is_some_and(|last| last.starts_with("announce"));
+    }
+    url.query().is_none()
+}
+
+fn is_local(url: &Url) -> bool {
+    let ip = match url.host() {
+        Some(Host::Domain(d)) => return d == "localhost" || d.ends_with(".localhost") || d.ends_with(".local"),
+        Some(Host::Ipv4(ip)) => IpAddr::V4(ip),
+        Some(Host::Ipv6(ip)) => IpAddr::V6(ip).to_canonical(),
+        None => return false,
+    };
+    match ip {
+        IpAddr::V4(ip) => ip.is_loopback() || ip.is_private() || ip.is_link_local() || ip.is_unspecified(),
+        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unspecified() || ip.is_unicast_link_local() || ip.is_unique_local(),
+    }
 }
 
 /// BEP 12: the list replaces `announce` where there is one.
@@ -64,6 +93,29 @@ pub(super) fn collect_urls(value: Option<&Value>, schemes: &[&str], out: &mut Ve
         let url = url.trim();
         if is_url(url, schemes) && !out.iter().any(|u| u == url) {
             out.push(url.to_owned());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stranger_cannot_make_us_press_buttons_at_home() {
+        for ok in ["http://127.0.0.1:8080/announce", "http://10.0.0.1/key/announce.php?key=1", "udp://192.168.1.1:6969"]
+        {
+            assert!(is_url(ok, TRACKER), "{ok}");
+        }
+        assert!(is_url("http://127.0.0.1:8080/films/", WEB) && is_url("https://h.example/get?id=3", WEB));
+        assert!(is_url("https://t.example/x?passkey=1", TRACKER));
+        for bad in
+            ["http://127.0.0.1:631/admin", "http://localhost/shutdown", "http://[::1]/x", "http://[::ffff:10.0.0.1]/x"]
+        {
+            assert!(!is_url(bad, TRACKER), "{bad}");
+        }
+        for bad in ["http://169.254.169.254/latest?x", "http://192.168.1.1/reboot?now=1", "http://printer.local/?a"] {
+            assert!(!is_url(bad, WEB), "{bad}");
         }
     }
 }

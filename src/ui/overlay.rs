@@ -40,10 +40,7 @@ pub fn help(ctx: &Context, room: Rect) -> bool {
     let area =
         Area::new(Id::unique("keys")).order(Order::Foreground).pivot(Align2::CENTER_CENTER).fixed_pos(room.center());
     let r = area.show(ctx, |ui| {
-        let frame = Frame::new()
-            .fill(t.surface)
-            .stroke(Stroke::new(1.0, t.line))
-            .corner_radius(CornerRadius::same(10));
+        let frame = Frame::new().fill(t.surface).stroke(Stroke::new(1.0, t.line)).corner_radius(CornerRadius::same(10));
         frame.inner_margin(Margin::same(24)).show(ui, |ui| {
             ui.label(theme::heavy("Keys", theme::BODY, t.text));
             ui.add_space(STEP);
