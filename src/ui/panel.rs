@@ -21,6 +21,8 @@ pub const NARROW: f32 = 900.0;
 pub struct Panel {
     map: PieceMap,
     peers: Peers,
+    /// The buffer is deep enough, as last said.
+    well: bool,
 }
 
 impl Panel {
@@ -41,7 +43,7 @@ impl Panel {
                 ui.spacing_mut().item_spacing = vec2(STEP, STEP);
                 // Rows of text are as high as text; nothing in here is pressed.
                 ui.spacing_mut().interact_size.y = theme::BODY;
-                head(ui, p, stream, t);
+                head(ui, health(p, stream, &mut self.well, t), t);
                 ui.add_space(STEP);
                 if sheet {
                     ui.spacing_mut().item_spacing.x = MARGIN;
@@ -100,8 +102,7 @@ impl Panel {
     }
 }
 
-fn head(ui: &mut Ui, p: &Playing, stream: &StreamView, t: &Tokens) {
-    let (word, color) = health(p, stream, t);
+fn head(ui: &mut Ui, (word, color): (&str, Color32), t: &Tokens) {
     ui.horizontal(|ui| {
         ui.set_height(20.0);
         ui.label(theme::heavy("Stream", theme::BODY, t.text));
@@ -113,9 +114,14 @@ fn head(ui: &mut Ui, p: &Playing, stream: &StreamView, t: &Tokens) {
     });
 }
 
-/// How the stream is, in a word.
-fn health(p: &Playing, stream: &StreamView, t: &Tokens) -> (&'static str, Color32) {
+/// How the stream is, in a word. `well` is what was said last, so that a buffer right at the bound does not flicker.
+fn health(p: &Playing, stream: &StreamView, well: &mut bool, t: &Tokens) -> (&'static str, Color32) {
     let e = &stream.engine;
+    // A full window hovers a little below its bound, as what lies beyond comes rarest first: half of it is plenty.
+    let plenty = (e.urgent_s + e.window_s) / 2.0 + if *well { -1.0 } else { 1.0 };
+    // Near the end less is left than that.
+    let left = p.duration.map_or(f64::INFINITY, |d| d.as_secs_f64() - p.at.as_secs_f64());
+    *well = e.ahead_s >= plenty.min(left - 0.5);
     let sources = !stream.peers.is_empty() || e.origins > 0;
     let file = e.pieces.get(e.file_pieces.start as usize..e.file_pieces.end as usize).unwrap_or_default();
     let complete = !file.is_empty() && file.iter().all(|c| c.state == crate::app::snapshot::PieceState::Here);
@@ -125,9 +131,9 @@ fn health(p: &Playing, stream: &StreamView, t: &Tokens) -> (&'static str, Color3
         PlayState::Waiting if stuck => ("nobody has it", t.short),
         _ if !sources => ("no source", t.short),
         PlayState::Waiting => ("waiting", t.short),
+        _ if *well => ("healthy", t.healthy),
         _ if e.ahead_s < e.urgent_s => ("short", t.short),
-        _ if e.ahead_s < e.window_s => ("fair", t.text_soft),
-        _ => ("healthy", t.healthy),
+        _ => ("fair", t.text_soft),
     }
 }
 
@@ -184,4 +190,63 @@ fn lines(ui: &mut Ui, first: &str, rest: &[String], t: &Tokens) {
         ui.add(egui::Label::new(theme::words(line, theme::SMALL, t.text_dim)).truncate());
     }
     ui.spacing_mut().item_spacing.y = STEP;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::app::snapshot::{EngineSnapshot, Picture, PictureSource, VideoTap};
+
+    struct NoPicture;
+
+    impl PictureSource for NoPicture {
+        fn current(&self, _ahead: std::time::Duration) -> Option<Arc<Picture>> {
+            None
+        }
+
+        fn next_in(&self, _ahead: std::time::Duration) -> Option<std::time::Duration> {
+            None
+        }
+    }
+
+    /// The word at 100 s of film, with so much of it left.
+    fn word(ahead_s: f64, left_s: f64, well: &mut bool) -> &'static str {
+        let engine = EngineSnapshot { ahead_s, urgent_s: 3.0, window_s: 15.0, origins: 1, ..Default::default() };
+        let stream = StreamView {
+            engine: Arc::new(engine),
+            peers: Arc::new([]),
+            peers_known: 0,
+            history: Arc::new([]),
+            waiting_text: None,
+            sources: Vec::new(),
+            servers: Vec::new(),
+            file: Default::default(),
+            piece_len: 1,
+        };
+        let playing = Playing {
+            title: String::new(),
+            subtitle: String::new(),
+            state: PlayState::Playing,
+            at: MediaTime::from_secs_f64(100.0),
+            duration: Some(MediaTime::from_secs_f64(100.0 + left_s)),
+            volume: 1.0,
+            muted: false,
+            seeking_to: None,
+            video: VideoTap(Arc::new(NoPicture)),
+            stream: None,
+            strip: None,
+        };
+        health(&playing, &stream, well, &theme::DARK).0
+    }
+
+    #[test]
+    fn the_word_for_the_buffer_is_steady_and_knows_the_end() {
+        let well = &mut false;
+        let said = [2.0, 5.0, 9.5, 10.5, 9.5, 8.5, 7.5, 8.5].map(|ahead| word(ahead, 1000.0, well));
+        assert_eq!(said, ["short", "fair", "fair", "healthy", "healthy", "healthy", "fair", "fair"]);
+        assert_eq!(word(2.0, 2.0, &mut false), "healthy");
+        assert_eq!(word(2.0, 20.0, &mut false), "short");
+    }
 }
