@@ -45,7 +45,7 @@ pub fn find_flash(screen: &Screen) -> Option<Area> {
     Some(Area { x: (middle % w) * STEP, y: (middle / w) * STEP, width: STEP, height: STEP })
 }
 
-/// Records for so many seconds; a line of times each: when the flash begins, when the beep begins.
+/// Records for so many seconds: the beeps, each with its flash. Those whose flash was not seen are left out.
 pub fn measure(screen: &Screen, flash: Area, seconds: u32) -> Vec<Beat> {
     let dir = temp_dir();
     let (seen, heard) = (dir.path().join("seen.txt"), dir.path().join("heard.txt"));
@@ -96,6 +96,8 @@ pub fn measure(screen: &Screen, flash: Area, seconds: u32) -> Vec<Beat> {
             let nearest = flashes.iter().copied().min_by(|x, y| (x - b).abs().total_cmp(&(y - b).abs()))?;
             Some(Beat { at: b, late_ms: (b - nearest) * 1000.0 })
         })
+        // One of each a second: what is further apart belongs to another second.
+        .filter(|beat| beat.late_ms.abs() < 500.0)
         .collect()
 }
 
