@@ -57,6 +57,10 @@ pub struct Config {
     /// What a piece must be early by, by forecast, not to count as a miss: playing always at the brink would make each
     /// small error of a forecast a stall.
     pub comfort: Duration,
+    /// What the server must save before it completes a block that a peer was asked for: less mostly buys duplicates.
+    pub completing_gain: Duration,
+    /// Requests sent to a link that had answered nothing yet count as late only after this much more.
+    pub guess_grace: Duration,
     /// Spare time kept between the server's expected delivery and a deadline.
     pub margin: Duration,
     /// A grant that is not used for this long lapses.
@@ -116,6 +120,8 @@ impl Default for Config {
             hedge_deviations: 2.0,
             hedge_floor: Duration::from_millis(150),
             hedge_share: 0.03,
+            completing_gain: Duration::from_millis(500),
+            guess_grace: Duration::from_secs(1),
             comfort: Duration::from_millis(750),
             margin: Duration::from_millis(250),
             grant_life: Duration::from_secs(2),

@@ -28,7 +28,7 @@ impl Engine {
         let Some(ask) = self.ask_of(first, due.block).copied() else { return false };
         let Some(holder) = self.links.get(&first) else { return false };
         let slack = self.config.hedge_deviations * holder.lateness.dev();
-        let over = now.0 as f64 - ask.expected.0 as f64 > slack * 1e9;
+        let over = self.overdue(now, &ask) > slack;
         let old = now.since(ask.at) > self.config.hedge_floor;
         let (tried, piece) = (cell.tried.clone(), due.block.piece);
         let best = links

@@ -14,6 +14,8 @@ pub struct Ask {
     pub at: Instant,
     /// When it should be here, by the forecast at the time it was sent.
     pub expected: Instant,
+    /// The link had answered nothing yet: `expected` was a guess.
+    pub guess: bool,
 }
 
 /// A request of the peer's that waits to be answered.
@@ -148,7 +150,7 @@ impl Link {
             self.last_arrival = now;
             self.meter.busy_from(now + self.rtt.unwrap_or_default());
         }
-        self.asks.push_back(Ask { block, at: now, expected });
+        self.asks.push_back(Ask { block, at: now, expected, guess: self.meter.rate().is_none() });
         self.peak = self.peak.max(self.asks.len());
         expected
     }

@@ -61,12 +61,14 @@ impl Engine {
             }
             let urgent = d.in_s < urgent_s;
             if let Some(finish) = self.expected(now, d.block, typical) {
-                let late = finish + self.margin_of(now, d.block) > d.in_s;
                 if urgent && self.hedge(now, d, finish, &mut links, &mut room, typical, actions) {
                     continue;
                 }
-                // Late pieces are completed, not replaced: only what a peer will miss goes to the server as well.
-                if late && d.own_s < urgent_s && self.overdue(now, d.block) && self.server_first(now, finish, &plan) {
+                // Late pieces are completed, not replaced: only what a peer will miss goes to the server as well, and only
+                // where that saves enough, since what the peer has sent by then comes twice.
+                let asked = self.board.cell(d.block).is_some_and(|c| c.fetch.is_none());
+                let gain = finish - self.config.completing_gain.as_secs_f64();
+                if asked && d.own_s < urgent_s && finish > d.in_s && self.server_first(now, gain, &plan) {
                     plan.miss.push(*d);
                 }
                 plan.late |= finish > d.in_s.max(self.grace());
@@ -159,8 +161,7 @@ impl Engine {
             let link = self.links.get(l)?;
             let index = link.asks.iter().position(|a| a.block == block)?;
             // What is overdue is expected as late again as it is already.
-            let over = now.since(link.asks[index].expected).as_secs_f64();
-            Some(link.eta_at(now, index + 1, typical, &self.config) + over)
+            Some(link.eta_at(now, index + 1, typical, &self.config) + self.overdue(now, &link.asks[index]))
         });
         let by_server = cell
             .fetch
@@ -172,26 +173,11 @@ impl Engine {
         self.links.get(&link)?.asks.iter().find(|a| a.block == block)
     }
 
-    fn margin_of(&self, now: Instant, block: BlockRef) -> f64 {
-        let dev = self
-            .board
-            .cell(block)
-            .and_then(|c| c.asked.first())
-            .and_then(|l| self.links.get(l))
-            .map_or(0.0, |l| l.lateness.dev());
-        self.config.miss_deviations * dev + self.servers.time_for(now, 1, &self.config)
-    }
-
-    fn overdue(&self, now: Instant, block: BlockRef) -> bool {
-        self.board.cell(block).is_some_and(|c| {
-            let late = |l: &LinkId| {
-                // What is expected of a link that answered nothing yet is a guess: it gets a second.
-                let grace = self.links.get(l).is_some_and(|l| l.meter.rate().is_none());
-                let grace = if grace { self.config.bid_every } else { Duration::ZERO };
-                self.ask_of(*l, block).is_none_or(|a| a.expected + grace < now)
-            };
-            c.fetch.is_none() && c.asked.iter().all(late)
-        })
+    /// How late a request is by the forecast it was sent with, seconds. What was forecast of a link that had answered
+    /// nothing yet was a guess: it gets a second.
+    pub(super) fn overdue(&self, now: Instant, ask: &Ask) -> f64 {
+        let grace = if ask.guess { self.config.guess_grace } else { Duration::ZERO };
+        now.since(ask.expected + grace).as_secs_f64()
     }
 
     /// Whether a server would have the block sooner than `finish`.

@@ -128,3 +128,21 @@ fn the_same_seed_gives_the_same_trace() {
     };
     assert_eq!(run(), run());
 }
+
+/// Slow peers at hand from the start, a fast server, small pieces: the demo. Taking over what a slow peer has begun to
+/// send buys little and comes twice.
+#[test]
+fn slow_peers_and_a_fast_server_do_not_bring_the_same_blocks() {
+    let mut w = World::new(7_200_000, 64 * 1024, 80.0, Config::default());
+    w.head = 128 * 1024;
+    for rate in [68_000.0, 26_000.0, 26_000.0, 26_000.0] {
+        w.seed(rate, 0.002, 0.005, 0.007);
+    }
+    w.server(500_000.0, 0.002);
+    w.open();
+    w.run(120.0, |w| w.phase == Phase::Ended);
+    let t = w.engine.snapshot(crate::units::Instant::from_secs_f64(w.now)).totals;
+    println!("first {:?} started {:?} {t:?}", w.first_frame, w.started);
+    assert_eq!((w.phase, w.stalled), (Phase::Ended, 0.0));
+    assert!((t.duplicate as f64) < 0.03 * (t.swarm + t.server) as f64, "{t:?}");
+}
