@@ -38,8 +38,11 @@ pub fn find_flash(screen: &Screen) -> Option<Area> {
     );
     let frames: Vec<&[u8]> = out.stdout.chunks_exact(w * h).collect();
     let share = |i: usize, is: fn(u8) -> bool| frames.iter().filter(|f| is(f[i])).count() as f64 / frames.len() as f64;
-    let blinks: Vec<usize> =
-        (0..w * h).filter(|&i| (0.03..0.35).contains(&share(i, |v| v > 225)) && share(i, |v| v < 40) > 0.55).collect();
+    // The burned-in time turns white as well, but for whole seconds.
+    let rises = |i: usize| frames.windows(2).filter(|f| f[0][i] <= 225 && f[1][i] > 225).count();
+    let blinks: Vec<usize> = (0..w * h)
+        .filter(|&i| (0.02..0.16).contains(&share(i, |v| v > 225)) && share(i, |v| v < 40) > 0.55 && rises(i) >= 2)
+        .collect();
     // The square is the one thing that blinks like this; its middle pixel stands for it.
     let middle = *blinks.get(blinks.len() / 2)?;
     Some(Area { x: (middle % w) * STEP, y: (middle / w) * STEP, width: STEP, height: STEP })
