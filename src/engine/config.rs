@@ -25,8 +25,8 @@ pub struct Config {
     /// The same while something is urgent: just in time, so that a block is not given away before it is known who will
     /// be first. A fixed queue of 16 blocks takes twice as long to the first picture on a bed of eight uneven seeds.
     pub queue_time_urgent: Duration,
-    /// The longest pause between two bursts of a peer that its queue is kept filled over: Transmission serves every half
-    /// second.
+    /// The most that a pulsing peer is kept filled for, in time at its rate: Transmission serves every half second, and
+    /// three of its bursts let a queue that began with two blocks reach its rate within about two seconds.
     pub pulse: Duration,
     /// Deviation assumed for a link that answered nothing yet: with a server at hand it begins with blocks due later.
     pub young_deviation: Duration,
@@ -107,7 +107,7 @@ impl Default for Config {
             start_anyway: Duration::from_secs(15),
             queue_time: Duration::from_millis(250),
             queue_time_urgent: Duration::from_millis(100),
-            pulse: Duration::from_millis(1000),
+            pulse: Duration::from_millis(1500),
             young_deviation: Duration::from_millis(300),
             waking: Duration::from_secs(10),
             queue_min: 2,

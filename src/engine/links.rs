@@ -60,7 +60,7 @@ pub struct Link {
     pub useful: u32,
     /// When it came up.
     pub since: Instant,
-    /// Requests it must hold at least: doubled each time it answered all it was given, as a peer does that serves in
+    /// Requests it must hold at least: raised fourfold each time it answered all it was given, as a peer does that serves in
     /// pulses (Transmission, each half second) and would otherwise be measured by our own queue.
     pub floor: usize,
     /// The most requests it held since its queue last ran empty.
@@ -178,8 +178,10 @@ impl Link {
         self.unask(block);
     }
 
-    /// Forgets withdrawn requests whose answers must have come by now, if they were to come.
-    pub fn lay_ghosts(&mut self, now: Instant, config: &Config) {
+    /// What time alone does: withdrawn requests are forgotten whose answers must have come by now, if they were to come.
+    pub fn fade(&mut self, now: Instant, config: &Config) {
+        // A floor that is not needed any more sinks, to half in about three seconds of ticks.
+        self.floor = self.floor * 49 / 50;
         self.ghosts.retain(|g| now.since(g.expected) < config.rtt_unknown * 2);
     }
 
@@ -200,7 +202,7 @@ impl Link {
             }
             if self.asks.is_empty() {
                 if self.peak >= self.depth(now, config.queue_time_urgent, config) {
-                    self.floor = (self.peak * 2).min(config.queue_max);
+                    self.floor = (self.peak * 4).min(config.queue_max);
                 }
                 self.peak = 0;
             }

@@ -231,7 +231,7 @@ impl Engine {
             for l in self.links.values_mut() {
                 l.down.fold(now);
                 l.up.fold(now);
-                l.lay_ghosts(now, &self.config);
+                l.fade(now, &self.config);
             }
             self.expire(now, actions);
         }

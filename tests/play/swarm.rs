@@ -138,10 +138,10 @@ fn the_swarm_alone_plays_without_a_stall() {
     let shelf = Shelf::of(&film);
     let seed = Seed::start(&shelf.torrent, None);
     let peer = seed.addr.to_string();
-    let played = Home::new().play(shelf.path(), ["--no-server", "--peer", &peer, "--for", "20"]).ok();
+    let played = Home::new().play(shelf.path(), ["--no-server", "--peer", &peer, "--for", "26"]).ok();
     assert_eq!(played.report["stalls"], serde_json::json!([]), "{:#}", played.report);
     assert_eq!(played.number("/bytes/server"), 0.0);
-    // Transmission may keep a new peer choked for ten seconds; what is left of the twenty must have been played.
+    // Transmission may keep a new peer choked for ten seconds and more; of what is left most must have been played.
     assert!(played.number("/played_s") > 5.0, "{:#}", played.report);
     let presented = played.number("/frames/presented");
     assert!(presented >= played.number("/played_s") * 25.0 * 0.8, "{:#}", played.report);
