@@ -35,7 +35,7 @@ impl Engine {
             .iter_mut()
             .filter(|c| c.link != first && c.room > 0 && !tried.contains(&c.link) && self.board.admits(piece, c.link))
             .filter(|c| self.links.get(&c.link).is_some_and(|l| l.has.contains(piece)))
-            .min_by(|a, b| (a.eta + a.block_s).total_cmp(&(b.eta + b.block_s)));
+            .min_by(|a, b| a.rank().total_cmp(&b.rank()));
         let Some(c) = best else { return false };
         let other = c.eta + c.block_s;
         let late = over && old && other < finish && self.hedge_affordable();

@@ -24,8 +24,18 @@ pub(super) struct Candidate {
     /// Seconds for one block.
     pub block_s: f64,
     pub dev: f64,
+    /// Seconds that it may well be later than its forecast: what ranks it behind a link that is known to be steady. A link
+    /// that answered nothing yet, or that serves in pulses, does not get the block on which the picture waits.
+    pub risk: f64,
     /// Requests it may still be sent.
     pub room: usize,
+}
+
+impl Candidate {
+    /// What the next block is given away by: less is better.
+    pub fn rank(&self) -> f64 {
+        self.eta + self.block_s + self.risk
+    }
 }
 
 /// What one pass found.
@@ -127,6 +137,7 @@ impl Engine {
     fn candidates(&self, now: Instant, pressing: bool, typical: f64) -> Vec<Candidate> {
         let config = &self.config;
         let queue_time = if pressing { config.queue_time_urgent } else { config.queue_time };
+        let young = config.young_deviation.as_secs_f64();
         self.links
             .values()
             .filter(|l| l.serves() && l.useful > 0)
@@ -134,7 +145,8 @@ impl Engine {
                 link: l.id,
                 eta: l.eta(now, typical, config) * if l.snubbed { 10.0 } else { 1.0 },
                 block_s: f64::from(BLOCK_LEN) / l.rate(now, typical),
-                dev: l.lateness.mean().map_or(config.young_deviation.as_secs_f64(), |_| l.lateness.dev()),
+                dev: l.lateness.mean().map_or(young, |_| l.lateness.dev()),
+                risk: l.lateness.mean().map_or(2.0 * young, |m| m.max(0.0) + 2.0 * l.lateness.dev()),
                 room: l.depth(now, queue_time, config).saturating_sub(l.asks.len() + l.ghosts.len().min(l.asks.len())),
             })
             .collect()
@@ -150,7 +162,7 @@ impl Engine {
             .iter()
             .enumerate()
             .filter(|(_, c)| able(c))
-            .min_by(|(_, a), (_, b)| (a.eta + a.block_s).total_cmp(&(b.eta + b.block_s)))
+            .min_by(|(_, a), (_, b)| a.rank().total_cmp(&b.rank()))
             .map(|(i, _)| i)
     }
 
