@@ -323,7 +323,8 @@ fn narrow(rows: &Rows, plane: &Plane, bits: u8) -> Vec<u8> {
         .collect()
 }
 
-/// Compiles and links. The context must be current.
+/// Compiles and links.
+// SAFETY: for its callers to uphold: the context must be current on this thread.
 unsafe fn build(gl: &glow::Context, version: ShaderVersion, old: bool) -> Result<glow::Program, String> {
     let words: [(&str, &str); 6] = if old {
         [
