@@ -143,7 +143,7 @@ impl Link {
     }
 
     /// Books a request that was just sent.
-    pub fn ask(&mut self, now: Instant, block: BlockRef, typical: f64, config: &Config) -> Instant {
+    pub fn ask(&mut self, now: Instant, block: BlockRef, typical: f64, config: &Config) {
         let eta = self.eta(now, typical, config) + f64::from(BLOCK_LEN) / self.rate(now, typical);
         let expected = now + Duration::from_secs_f64(eta.min(3600.0));
         if self.asks.is_empty() {
@@ -152,7 +152,6 @@ impl Link {
         }
         self.asks.push_back(Ask { block, at: now, expected, guess: self.meter.rate().is_none() });
         self.peak = self.peak.max(self.asks.len());
-        expected
     }
 
     /// Takes a request off the books; `None` when there was none.

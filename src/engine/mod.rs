@@ -188,7 +188,8 @@ impl Engine {
             Event::BlockSent { link, len } => self.note_sent(link, len),
             Event::PieceVerified { piece } => self.piece_verified(piece, actions),
             Event::PieceCorrupt { piece } => self.piece_corrupt(piece, actions),
-            Event::OriginUp { origin, bidding, rtt } => self.servers.up(origin, bidding, rtt),
+            Event::OriginUp { origin, .. } if self.trust.dropped.contains(&origin) => {}
+            Event::OriginUp { origin, bidding, rtt } => self.servers.up(origin, bidding, rtt, self.trust.suspect),
             Event::OriginDown { origin } => self.origin_down(origin),
             Event::ServerBytes { fetch, upto } => self.server_bytes(now, fetch, upto, actions),
             Event::ServerDone { fetch } => self.fetch_done(now, fetch, actions),

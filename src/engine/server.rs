@@ -64,9 +64,10 @@ impl OriginState {
 }
 
 impl Servers {
-    pub fn up(&mut self, origin: OriginId, bidding: bool, rtt: Option<Duration>) {
+    pub fn up(&mut self, origin: OriginId, bidding: bool, rtt: Option<Duration>, suspect: bool) {
         let o = self.origins.entry(origin).or_default();
         o.bidding = bidding;
+        o.distrusted |= suspect;
         o.rtt = rtt.or(o.rtt);
     }
 

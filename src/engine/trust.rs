@@ -13,6 +13,10 @@ use crate::units::{LinkId, OriginId, PieceIndex};
 pub(super) struct Trust {
     /// Bad pieces that an origin alone supplied.
     bad_from_server: u32,
+    /// Servers took part in a bad piece: what they send waits for its hash, also of one that went away and came back.
+    pub suspect: bool,
+    /// Servers that are not taken back, whatever they answer later.
+    pub dropped: BTreeSet<OriginId>,
 }
 
 impl Engine {
@@ -45,6 +49,7 @@ impl Engine {
     /// Which of several origins sent it is not known: none is played unchecked any more.
     fn distrust_origins(&mut self, alone: bool, actions: &mut Vec<Action>) {
         self.trust.bad_from_server += u32::from(alone);
+        self.trust.suspect = true;
         for o in self.servers.origins.values_mut() {
             o.distrusted = true;
         }
@@ -52,6 +57,7 @@ impl Engine {
             let all: Vec<OriginId> = self.servers.origins.keys().copied().collect();
             for origin in all {
                 self.origin_down(origin);
+                self.trust.dropped.insert(origin);
                 actions.push(Action::DropOrigin { origin });
             }
         }

@@ -19,7 +19,6 @@ use tokio::time::Instant as Clock;
 use super::origins::Servers;
 use super::status::peers;
 use super::{Order, Shared, StreamStatus};
-use crate::engine::snapshot::Waiting;
 use crate::engine::{Action, Engine, Event};
 use crate::origin::api::OriginEvent;
 use crate::swarm::Swarm;
@@ -72,7 +71,6 @@ pub(super) struct Driver {
     unproven: VecDeque<PieceIndex>,
     actions: Vec<Action>,
     published: Clock,
-    waiting: Option<Waiting>,
     saved: Clock,
     dirty: bool,
     failed: bool,
@@ -90,7 +88,6 @@ impl Driver {
             unproven: VecDeque::new(),
             actions: Vec::new(),
             published: now - PUBLISH_EVERY,
-            waiting: None,
             saved: now,
             dirty: false,
             failed: false,
@@ -446,7 +443,6 @@ impl Driver {
         if let Some(e) = Arc::get_mut(&mut engine).filter(|e| e.pieces == before) {
             e.pieces = before;
         }
-        self.waiting = engine.waiting;
         self.published = Clock::now();
         let mut servers = self.p.origins.lines();
         servers.extend(self.p.refused.iter().cloned());

@@ -154,7 +154,7 @@ impl Stream {
         self.shared.first_byte.get().copied()
     }
 
-    /// The latest status: four a second, and when what is waited for changes.
+    /// The latest status: four a second while anything happens.
     pub fn status(&self) -> Arc<StreamStatus> {
         self.shared.status.load_full()
     }

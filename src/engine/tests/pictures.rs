@@ -151,3 +151,30 @@ fn uploads_go_to_who_is_unchoked_and_only_what_is_here() {
     assert!(!tell(&mut e, 4, ask(0)).iter().any(|a| matches!(a, Action::SendBlock { .. })));
     assert!(tell(&mut e, 5, ask(1)).iter().any(|a| matches!(a, Action::SendBlock { .. })));
 }
+
+#[test]
+fn a_server_that_lied_is_not_trusted_again_for_having_been_away() {
+    let (mut e, _) = engine(100, &[]);
+    let up = || Event::OriginUp { origin: OriginId(0), bidding: false, rtt: None };
+    let fetched = |actions: &[Action]| {
+        actions.iter().find_map(|a| match a {
+            Action::Fetch { fetch, range, .. } => Some((*fetch, *range)),
+            _ => None,
+        })
+    };
+    let mut asked = fetched(&tell(&mut e, 1, up()));
+    for round in 0..2u64 {
+        let at = 2 + round * 2_000;
+        let (fetch, range) = asked.expect("a fetch");
+        let out = tell(&mut e, at, Event::ServerBytes { fetch, upto: range.end });
+        let plays = out.iter().any(|a| matches!(a, Action::Playable { .. }));
+        assert_eq!(plays, round == 0, "played as it arrives only while it is trusted");
+        let piece =
+            out.iter().find_map(|a| if let Action::Verify { piece } = a { Some(*piece) } else { None }).unwrap();
+        let out = tell(&mut e, at + 1, Event::PieceCorrupt { piece });
+        assert_eq!(out.contains(&Action::DropOrigin { origin: OriginId(0) }), round == 1);
+        tell(&mut e, at + 2, Event::OriginDown { origin: OriginId(0) });
+        asked = fetched(&tell(&mut e, at + 1_500, up()));
+    }
+    assert_eq!(asked, None, "a second bad piece was the last");
+}
