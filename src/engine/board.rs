@@ -100,6 +100,7 @@ impl Begun {
 pub struct Board {
     layout: Layout,
     verified: PieceSet,
+    missing: u32,
     begun: BTreeMap<PieceIndex, Begun>,
     /// Begun pieces with a free block.
     open: BTreeSet<PieceIndex>,
@@ -116,6 +117,7 @@ impl Board {
             .collect();
         Self {
             layout,
+            missing: layout.piece_count() - have.count(),
             verified: have,
             begun: BTreeMap::new(),
             open: BTreeSet::new(),
@@ -157,6 +159,11 @@ impl Board {
     /// Whether the block's bytes are here, checked or not.
     pub fn block_here(&self, b: BlockRef) -> bool {
         self.is_here(b.piece) || self.cell(b).is_some_and(|c| c.here.is_some())
+    }
+
+    /// Whether every piece is verified.
+    pub fn whole(&self) -> bool {
+        self.missing == 0
     }
 
     /// Begun pieces that have a free block, lowest first.
@@ -286,11 +293,33 @@ impl Board {
         }
     }
 
+    /// Blocks that the link gave of pieces that are not whole are void. Returns the pieces, and the bytes lost.
+    pub fn forget_from(&mut self, link: LinkId) -> (Vec<PieceIndex>, u64) {
+        let mut bytes = 0;
+        let given = |g: &Begun| !g.checking && g.cells.iter().any(|c| c.here == Some(Giver::Link(link)));
+        let pieces: Vec<PieceIndex> = self.begun.iter().filter(|(_, g)| given(g)).map(|(p, _)| *p).collect();
+        for piece in &pieces {
+            for block in 0..self.layout.block_count(*piece) {
+                let b = BlockRef { piece: *piece, block };
+                let was = self.change(b, |c| c.here.take_if(|g| *g == Giver::Link(link)).is_some());
+                if was == Some(true)
+                    && let Some(g) = self.begun.get_mut(piece)
+                {
+                    g.here -= 1;
+                    bytes += self.layout.block_range(b).len();
+                }
+            }
+            self.forget_if_untouched(*piece);
+        }
+        (pieces, bytes)
+    }
+
     /// The piece's hash checks. Returns the table it had.
     pub fn verify(&mut self, p: PieceIndex) -> Option<Begun> {
         if !self.verified.insert(p) {
             return None;
         }
+        self.missing -= 1;
         self.failures.remove(&p);
         let begun = self.begun.remove(&p);
         self.open.remove(&p);

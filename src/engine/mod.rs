@@ -43,7 +43,7 @@ pub use config::Config;
 use availability::Availability;
 use board::{Board, Giver};
 use forecast::Gauge;
-use links::Link;
+use links::{Link, Wish};
 use rng::Rng;
 use server::Servers;
 use snapshot::{BidRecord, Totals};
@@ -210,8 +210,10 @@ impl Engine {
                 }
                 self.withdraw(link, block, true);
             }
-            Event::BlockRequested { link, piece, begin, len } => self.note_wish(link, piece, begin, len),
-            Event::BlockUnrequested { link, piece, begin, len } => self.drop_wish(link, piece, begin, len),
+            Event::BlockRequested { link, piece, begin, len } => {
+                self.note_wish(link, Wish { piece, begin, len }, actions);
+            }
+            Event::BlockUnrequested { link, piece, begin, len } => self.drop_wish(link, Wish { piece, begin, len }),
             Event::BlockSent { link, len } => self.note_sent(link, len),
             Event::Sums { piece, sums } => self.note_sums(piece, sums, actions),
             Event::Limits { up, down } => self.limits = Limits { up, down },
@@ -275,6 +277,7 @@ impl Engine {
         if tick {
             self.prioritise(now, actions);
             self.choke_round(now, actions);
+            self.forget_handed(now);
         }
         self.gate(now, actions);
         self.serve_wishes(now, actions);
@@ -447,6 +450,9 @@ impl Engine {
 
     fn piece_verified(&mut self, piece: PieceIndex, actions: &mut Vec<Action>) {
         let begun = self.board.verify(piece);
+        if self.trust.failed.contains_key(&piece) {
+            actions.push(Action::Sum { piece });
+        }
         self.forget_asks(piece, begun.as_ref());
         self.availability.take(piece);
         actions.push(Action::Playable { range: self.board.layout().piece_range(piece) });
@@ -560,6 +566,14 @@ impl Engine {
             }
         }
         self.servers.check()
+    }
+
+    /// Entries held in tables that grow with what happens: what a long run must not let grow.
+    pub fn footprint(&self) -> usize {
+        let of_links: usize =
+            self.links.values().map(|l| 1 + l.asks.len() + l.ghosts.len() + l.wishes.len() + l.handed.len()).sum();
+        let of_board: usize = self.board.begun().values().map(|g| g.cells.len()).sum();
+        of_links + of_board + self.servers.fetches.len() + self.bids.len() + self.trust.failed.len()
     }
 
     /// What the engine shows of itself.

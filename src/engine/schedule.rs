@@ -22,6 +22,9 @@ const DUE_MOST: usize = 10_000;
 /// is a tenth of a round trip.
 const PRESSING: Duration = Duration::from_millis(10);
 
+/// What a link whose bytes may have been false is ranked later by, seconds.
+const SUSPECT_S: f64 = 1.0;
+
 /// What passes leave behind for each other.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Passes {
@@ -238,7 +241,8 @@ impl Engine {
             eta: l.eta(now, typical, config) * if l.snubbed { 10.0 } else { 1.0 },
             block_s: self.block_s(now, l, typical),
             dev: l.lateness.mean().map_or(young, |_| l.lateness.dev()),
-            risk: l.lateness.mean().map_or(2.0 * young, |m| m.max(0.0) + 2.0 * l.lateness.dev()),
+            risk: l.lateness.mean().map_or(2.0 * young, |m| m.max(0.0) + 2.0 * l.lateness.dev())
+                + if l.suspect { SUSPECT_S } else { 0.0 },
             room: depth.saturating_sub(l.asks.len() + l.ghosts.len().min(l.asks.len())),
         }
     }
