@@ -147,6 +147,7 @@ impl World {
             }
             Action::Verify { piece } => {
                 let takes = Duration::from_secs_f64(layout.piece_range(piece).len() as f64 / HASH_RATE);
+                h.store.checking.insert(piece);
                 self.agenda.push(now + HASH_FLAT + takes, Step::Hashed(n, piece));
             }
             Action::Sum { piece } => {
@@ -181,6 +182,10 @@ impl World {
             }
             Action::PeerReceiveBudget { bytes_per_s } => self.net.set_budget(n, bytes_per_s),
             Action::Ban { link } => {
+                let voided = h.store.void_from(link.0);
+                if let Some(w) = &mut h.watch {
+                    w.voided(voided);
+                }
                 if let Some(key) = lane(link) {
                     h.banned.extend(self.links.to(key));
                     self.close(key);

@@ -36,7 +36,7 @@ pub(super) struct Host {
 impl Host {
     /// A block came from a peer.
     pub fn block(&mut self, link: LinkId, block: BlockRef, lie: u32) {
-        let event = match self.store.write(block, Bytes::Peer(lie)) {
+        let event = match self.store.write(block, Bytes::Peer { link: link.0, lie }) {
             true => Event::BlockArrived { link, block },
             false => Event::BlockDuplicate { link, block },
         };

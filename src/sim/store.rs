@@ -1,5 +1,7 @@
 //! What a node has on its disk, and what of it is true: the world's own books, which the engine's are held against.
 
+use std::collections::BTreeSet;
+
 use crate::units::{BLOCK_LEN, BlockRef, ByteRange, Layout, PieceIndex, PieceSet};
 
 /// One block on disk.
@@ -7,8 +9,8 @@ use crate::units::{BLOCK_LEN, BlockRef, ByteRange, Layout, PieceIndex, PieceSet}
 pub(super) enum Bytes {
     #[default]
     Missing,
-    /// From a peer; falsified by whom, or 0.
-    Peer(u32),
+    /// From a peer, over which link; falsified by whom, or 0.
+    Peer { link: u32, lie: u32 },
     /// From a server; falsified by whom, or 0.
     Server(u32),
     /// There from the start.
@@ -18,7 +20,7 @@ pub(super) enum Bytes {
 impl Bytes {
     pub fn lie(self) -> u32 {
         match self {
-            Self::Peer(lie) | Self::Server(lie) => lie,
+            Self::Peer { lie, .. } | Self::Server(lie) => lie,
             Self::Missing | Self::Before => 0,
         }
     }
@@ -34,6 +36,8 @@ pub(super) struct Store {
     playable: Vec<u64>,
     /// Whose hash checked, by the world's truth.
     pub verified: PieceSet,
+    /// Being hashed.
+    pub checking: BTreeSet<PieceIndex>,
     /// Bytes written and not voided since.
     pub kept: u64,
     /// Bytes in pieces that were voided.
@@ -52,6 +56,7 @@ impl Store {
             blocks: vec![Bytes::Missing; n],
             playable: vec![0; n.div_ceil(64)],
             verified: PieceSet::new(layout.piece_count()),
+            checking: BTreeSet::new(),
             kept: 0,
             voided: 0,
             run: (0, 0),
@@ -115,6 +120,26 @@ impl Store {
         self.voided += range.len();
         self.set_playable(range, false);
         self.run = (0, 0);
+    }
+
+    /// What a liar gave of pieces that are not whole is void. Returns how many bytes that is.
+    pub fn void_from(&mut self, link: u32) -> u64 {
+        let mut bytes = 0;
+        for p in (0..self.layout.piece_count()).map(PieceIndex) {
+            if self.verified.contains(p) || self.checking.contains(&p) {
+                continue;
+            }
+            for b in self.blocks_of(p) {
+                let i = self.place(b);
+                if matches!(self.blocks[i], Bytes::Peer { link: l, .. } if l == link) {
+                    self.blocks[i] = Bytes::Missing;
+                    bytes += self.layout.block_range(b).len();
+                }
+            }
+        }
+        self.kept -= bytes;
+        self.voided += bytes;
+        bytes
     }
 
     /// Blocks that lie whole in the range become playable, or no longer.

@@ -201,6 +201,11 @@ impl Watch {
         }
     }
 
+    /// What a banned peer gave was thrown away.
+    pub fn voided(&mut self, bytes: u64) {
+        self.books.corrupt += bytes;
+    }
+
     /// What the engine said.
     pub fn said(&mut self, now: Instant, action: &Action, store: &mut Store, player: Option<&Player>) {
         match action {
@@ -236,7 +241,11 @@ impl Watch {
             }
             Action::Fetch { fetch, origin, range } => self.fetched(now, *fetch, *origin, *range),
             Action::AbortFetch { fetch } => self.give_back(*fetch),
-            Action::Ban { .. } => self.counts.bans += 1,
+            Action::Ban { link } => {
+                self.counts.bans += 1;
+                self.forget_where(*link, |_, _| true);
+                self.links.remove(link);
+            }
             Action::Gate { open } => self.gated(now, *open, store, player),
             _ => {}
         }

@@ -538,6 +538,7 @@ impl World {
 
     fn hashed(&mut self, n: u32, piece: PieceIndex) {
         let Some(h) = self.host(n) else { return };
+        h.store.checking.remove(&piece);
         if h.store.is_true(piece) {
             h.store.verified.insert(piece);
             h.inbox.push(Event::PieceVerified { piece });
