@@ -5,11 +5,13 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
+use librqbit_dualstack_sockets::BindDevice;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 
-use super::route::NetRoute;
+use super::route::{Bind, NetRoute};
 use super::socks5::{self, Target};
 
 /// Incoming connections that wait to be accepted.
@@ -72,6 +74,25 @@ impl NetRoute {
         socket.bind(&at.into())?;
         socket.listen(BACKLOG)?;
         TcpListener::from_std(socket.into())
+    }
+
+    /// What a crate that makes its own socket must bind it to, and the interface it must tie it to: those of uTP and the DHT.
+    pub fn bind_for_crates(&self, at: SocketAddr) -> io::Result<(SocketAddr, Option<BindDevice>)> {
+        let Some(way) = self.way()? else { return Ok((at, None)) };
+        if at.ip().to_canonical().is_loopback() {
+            return Ok((at, None));
+        }
+        let ip = match self.bind {
+            // Whatever family was asked for: there is no other.
+            Some(Bind::Address(ip)) if at.ip().is_unspecified() => ip,
+            _ => way.source(at.is_ipv6())?.filter(|_| at.ip().is_unspecified()).unwrap_or(at.ip()),
+        };
+        Ok((SocketAddr::new(ip, at.port()), way.device()?))
+    }
+
+    /// How long to wait for a connection that takes `direct` where nothing is in between: a proxy makes one of its own first.
+    pub fn patience(&self, direct: Duration) -> Duration {
+        if self.proxy.is_some() { direct * 3 } else { direct }
     }
 
     /// A socket for one family to be bound to `at`, tied to its interface; and what to bind it to.

@@ -156,7 +156,7 @@ async fn ask(shared: &Shared, url: &Url, http: &Http, key: u32, occasion: Occasi
     let announce = Announce {
         info_hash: shared.config.info_hash.0,
         peer_id: shared.peer_id,
-        port: shared.local.map_or(NO_PORT, |l| l.port()),
+        port: shared.public_port().unwrap_or(NO_PORT),
         uploaded: shared.traffic.payload_out.load(Ordering::Relaxed),
         downloaded: shared.traffic.payload_in.load(Ordering::Relaxed),
         // Not known before the metadata is; but not 0, which would make us a seed.
