@@ -60,8 +60,9 @@ pub async fn run(shared: Arc<Shared>) {
 }
 
 fn next(shared: &Shared) -> Option<(SocketAddr, LinkSource)> {
-    let links = shared.link_count();
     let want = shared.want.load(Ordering::Relaxed).min(shared.max_links());
+    // A full house is full, whoever is in it.
+    let links = if shared.link_count() < shared.max_links() { shared.links_toward(want) } else { want };
     let mut book = shared.book.lock();
     let dialling = book.dialling();
     let room = links < want && dialling < MAX_DIALS && links + dialling < want + SPARE_DIALS;

@@ -3,8 +3,9 @@
 //! ```text
 //! discovery (trackers, DHT, LSD) ─┐
 //! PEX, the user's peers ──────────┴► book ─► dial ─┐
-//!                                  listener ───────┴► link: reader ─► SwarmEvent ─► driver
-//!                                                           writer ◄─ queue ◄─ LinkCommand ┘
+//!                                  listener ───────┴► shake ─► link: reader ─► SwarmEvent ─► driver
+//!                                                                    writer ◄─ queue ◄─ LinkCommand ┘
+//!                                 over a conn: TCP or uTP, plain or encrypted (mse)
 //! ```
 //!
 //! Invariant: nothing in here decides what to ask of whom. Everything a stranger can make us hold is bounded: messages by
@@ -176,12 +177,16 @@ impl Swarm {
     pub async fn shutdown(&self) {
         self.shared.cancel.cancel();
         let deadline = Instant::now() + GOODBYE;
+        // Links end first, then what they ran over.
         while self.shared.tasks.load(Ordering::Acquire) > 0 {
             let ended = self.shared.task_ended.notified();
             if self.shared.tasks.load(Ordering::Acquire) == 0 || tokio::time::timeout_at(deadline, ended).await.is_err()
             {
                 break;
             }
+        }
+        if let Some(utp) = &self.shared.utp {
+            let _ = tokio::time::timeout_at(deadline, utp.close()).await;
         }
     }
 }
