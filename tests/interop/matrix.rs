@@ -1,0 +1,197 @@
+//! Every peer, both ways, by each way to travel that it knows.
+
+use crate::aria2::Aria2;
+use crate::content::Content;
+use crate::foreign::{self, Foreign, Given, Via};
+use crate::libtorrent::{self, Libtorrent};
+use crate::ours::Ours;
+use crate::rqbit::Rqbit;
+use crate::rtorrent::Rtorrent;
+use crate::transmission::Transmission;
+
+/// We have nothing, or only a magnet link, and it has all.
+fn we_fetch(from: &mut dyn Foreign, content: &Content, given: Given, _via: Via, name: &str) {
+    let ours = Ours::start(content, given, &[from.addr()], false, |_| ());
+    // Before anything is complete: some hang up then.
+    ours.wait(name, |s| s.peers.iter().any(|p| p.info.client.contains(name)).then_some(()));
+    ours.fetches(content, from);
+}
+
+/// We have all; it dials us, takes all, and what it has then is right.
+fn it_fetches<F: Foreign>(content: &Content, via: Via, name: &str, start: impl FnOnce(&Ours) -> F) {
+    let ours = Ours::seed(content, via);
+    let mut it = start(&ours);
+    it.completes(content);
+    let (client, uploaded) = ours.wait("bytes to be counted as uploaded", |s| {
+        let sent = s.engine.totals.uploaded;
+        (sent >= content.len()).then(|| (s.peers.first().map(|p| p.info.client.clone()), sent))
+    });
+    assert!(client.as_ref().is_none_or(|c| c.contains(name)), "{name}, not {client:?}");
+    // Nothing is sent twice but what an end game asks for.
+    assert!(uploaded <= content.len() * 5 / 4, "{uploaded} bytes were sent for {}", content.len());
+}
+
+mod over_tcp {
+    use super::*;
+
+    #[test]
+    fn from_transmission() {
+        if foreign::is_here("transmission-daemon") {
+            let c = Content::folder();
+            we_fetch(&mut Transmission::seed(&c, Via::Tcp), &c, Given::Torrent, Via::Tcp, "Transmission");
+        }
+    }
+
+    #[test]
+    fn to_transmission() {
+        if foreign::is_here("transmission-daemon") {
+            transmission_fetches(Given::Torrent, Via::Tcp);
+        }
+    }
+
+    #[test]
+    fn from_libtorrent() {
+        if libtorrent::is_here() {
+            let c = Content::folder();
+            we_fetch(&mut Libtorrent::seed(&c, Via::Tcp), &c, Given::Torrent, Via::Tcp, "libtorrent");
+        }
+    }
+
+    #[test]
+    fn to_libtorrent() {
+        if libtorrent::is_here() {
+            let c = Content::folder();
+            it_fetches(&c, Via::Tcp, "libtorrent", |o| Libtorrent::fetch(&c, Given::Torrent, Via::Tcp, o.addr));
+        }
+    }
+
+    #[test]
+    fn from_aria2() {
+        if foreign::is_here("aria2c") {
+            let c = Content::folder();
+            we_fetch(&mut Aria2::seed(&c, Via::Tcp), &c, Given::Torrent, Via::Tcp, "aria2");
+        }
+    }
+
+    #[test]
+    fn to_aria2() {
+        if foreign::is_here("aria2c") {
+            let c = Content::folder();
+            it_fetches(&c, Via::Tcp, "aria2", |o| Aria2::fetch(&c, Given::Torrent, Via::Tcp, o.addr));
+        }
+    }
+
+    #[test]
+    fn from_rtorrent() {
+        if foreign::is_here("rtorrent") {
+            let c = Content::folder();
+            we_fetch(&mut Rtorrent::seed(&c, Via::Tcp), &c, Given::Torrent, Via::Tcp, "libTorrent");
+        }
+    }
+
+    #[test]
+    fn to_rtorrent() {
+        if foreign::is_here("rtorrent") {
+            let c = Content::folder();
+            it_fetches(&c, Via::Tcp, "libTorrent", |o| Rtorrent::fetch(&c, Given::Torrent, Via::Tcp, o.addr));
+        }
+    }
+
+    #[test]
+    fn from_librqbit() {
+        let c = Content::folder();
+        we_fetch(&mut Rqbit::seed(&c, Via::Tcp), &c, Given::Torrent, Via::Tcp, "rqbit");
+    }
+
+    #[test]
+    fn to_librqbit() {
+        let c = Content::folder();
+        it_fetches(&c, Via::Tcp, "rqbit", |o| Rqbit::fetch(&c, Given::Torrent, Via::Tcp, o.addr));
+    }
+}
+
+fn transmission_fetches(given: Given, via: Via) {
+    let content = Content::folder();
+    let mut it = Transmission::fetch(&content, given, via);
+    let _ours = Ours::seed_for(&content, via, &[it.addr()]);
+    it.completes(&content);
+}
+
+mod by_magnet {
+    use super::*;
+
+    #[test]
+    fn from_transmission() {
+        if foreign::is_here("transmission-daemon") {
+            let c = Content::folder();
+            we_fetch(&mut Transmission::seed(&c, Via::Tcp), &c, Given::Magnet, Via::Tcp, "Transmission");
+        }
+    }
+
+    #[test]
+    fn to_transmission() {
+        if foreign::is_here("transmission-daemon") {
+            transmission_fetches(Given::Magnet, Via::Tcp);
+        }
+    }
+
+    #[test]
+    fn from_libtorrent() {
+        if libtorrent::is_here() {
+            let c = Content::folder();
+            we_fetch(&mut Libtorrent::seed(&c, Via::Tcp), &c, Given::Magnet, Via::Tcp, "libtorrent");
+        }
+    }
+
+    #[test]
+    fn to_libtorrent() {
+        if libtorrent::is_here() {
+            let c = Content::folder();
+            it_fetches(&c, Via::Tcp, "libtorrent", |o| Libtorrent::fetch(&c, Given::Magnet, Via::Tcp, o.addr));
+        }
+    }
+
+    #[test]
+    fn from_aria2() {
+        if foreign::is_here("aria2c") {
+            let c = Content::folder();
+            we_fetch(&mut Aria2::seed(&c, Via::Tcp), &c, Given::Magnet, Via::Tcp, "aria2");
+        }
+    }
+
+    #[test]
+    fn to_aria2() {
+        if foreign::is_here("aria2c") {
+            let c = Content::folder();
+            it_fetches(&c, Via::Tcp, "aria2", |o| Aria2::fetch(&c, Given::Magnet, Via::Tcp, o.addr));
+        }
+    }
+
+    #[test]
+    fn from_rtorrent() {
+        if foreign::is_here("rtorrent") {
+            let c = Content::folder();
+            we_fetch(&mut Rtorrent::seed(&c, Via::Tcp), &c, Given::Magnet, Via::Tcp, "libTorrent");
+        }
+    }
+
+    #[test]
+    fn to_rtorrent() {
+        if foreign::is_here("rtorrent") {
+            let c = Content::folder();
+            it_fetches(&c, Via::Tcp, "libTorrent", |o| Rtorrent::fetch(&c, Given::Magnet, Via::Tcp, o.addr));
+        }
+    }
+
+    #[test]
+    fn from_librqbit() {
+        let c = Content::folder();
+        we_fetch(&mut Rqbit::seed(&c, Via::Tcp), &c, Given::Magnet, Via::Tcp, "rqbit");
+    }
+
+    #[test]
+    fn to_librqbit() {
+        let c = Content::folder();
+        it_fetches(&c, Via::Tcp, "rqbit", |o| Rqbit::fetch(&c, Given::Magnet, Via::Tcp, o.addr));
+    }
+}
