@@ -27,10 +27,14 @@ mod libtorrent;
 mod matrix;
 #[path = "interop/ours.rs"]
 mod ours;
+#[path = "interop/player.rs"]
+mod player;
 #[path = "interop/rqbit.rs"]
 mod rqbit;
 #[path = "interop/rtorrent.rs"]
 mod rtorrent;
+#[path = "interop/shapes.rs"]
+mod shapes;
 #[path = "interop/tracker.rs"]
 mod tracker;
 #[path = "interop/transmission.rs"]

@@ -44,12 +44,13 @@ impl Content {
         Content { torrent, files, _dir: dir }
     }
 
-    /// One file.
-    pub fn single(len: usize, piece_kib: u32) -> Content {
+    /// One file, a film.
+    pub fn film(film: &Path) -> Content {
         let dir = temp_dir();
-        let (name, bytes) = ("One thing.bin", noise(len, 99));
+        let name = film.file_name().unwrap();
+        let bytes = std::fs::read(film).unwrap();
         std::fs::write(dir.path().join(name), &bytes).unwrap();
-        let torrent = Torrent::of(&dir.path().join(name), dir.path(), piece_kib);
+        let torrent = Torrent::of(&dir.path().join(name), dir.path(), 32);
         Content { torrent, files: vec![(name.into(), bytes)], _dir: dir }
     }
 

@@ -73,11 +73,16 @@ impl Ours {
     /// The same, dialling these peers.
     pub fn seed_for(content: &Content, _via: Via, peers: &[SocketAddr]) -> Ours {
         let ours = Ours::start(content, Given::Torrent, peers, true, |_| ());
-        ours.wait("its own files to be checked", |s| {
+        ours.is_whole();
+        ours
+    }
+
+    /// Waits until all pieces are here and checked.
+    pub fn is_whole(&self) {
+        self.wait("all pieces to be checked", |s| {
             let e = &s.engine;
             (!e.pieces.is_empty() && e.pieces_here as usize == e.pieces.len()).then_some(())
         });
-        ours
     }
 
     /// Waits for something in the status.

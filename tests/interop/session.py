@@ -34,7 +34,8 @@ settings = {
 settings.update(job.get("settings", {}))
 session = lt.session(settings)
 if "torrent" in job:
-    params = lt.load_torrent_file(job["torrent"])
+    params = lt.add_torrent_params()
+    params.ti = lt.torrent_info(job["torrent"])
 else:
     params = lt.parse_magnet_uri(job["magnet"])
 params.save_path = job["save"]
