@@ -12,7 +12,9 @@ use std::time::Instant;
 
 use clap::{Args, Parser, Subcommand};
 #[cfg(feature = "gui")]
-use sluicegate::app::args::{PeerAddr, SeekAt, http_url, listen_addr, seconds};
+use sluicegate::app::args::{PeerAddr, SeekAt, encryption, http_url, listen_addr, seconds};
+#[cfg(feature = "gui")]
+use sluicegate::swarm::api::Encryption;
 
 /// What a new user tries first.
 #[cfg(feature = "gui")]
@@ -138,6 +140,14 @@ struct NetArgs {
     /// Take nothing from peers.
     #[arg(long)]
     no_swarm: bool,
+
+    /// Encrypt links to peers: prefer, require or off.
+    #[arg(long, value_name = "HOW", value_parser = encryption)]
+    encryption: Option<Encryption>,
+
+    /// Connect to peers over TCP only.
+    #[arg(long)]
+    no_utp: bool,
 
     /// Keep pieces here.
     #[arg(long, value_name = "DIR")]

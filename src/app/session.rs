@@ -26,6 +26,7 @@ use crate::app::open::Wanted;
 use crate::app::signal::Signal;
 use crate::app::snapshot::{FileChoice, Opening, Playing};
 use crate::media::api::PlayerOptions;
+use crate::swarm::api::Encryption;
 use crate::units::MediaTime;
 
 pub use facts::{Facts, PeerFacts};
@@ -44,6 +45,8 @@ pub struct NetOptions {
     pub use_server: bool,
     pub use_swarm: bool,
     pub max_links: usize,
+    pub encryption: Encryption,
+    pub utp: bool,
 }
 
 /// What to open.

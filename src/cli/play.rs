@@ -25,6 +25,8 @@ impl From<NetArgs> for NetOverrides {
             no_dht: a.no_dht,
             no_server: a.no_server,
             no_swarm: a.no_swarm,
+            encryption: a.encryption,
+            no_utp: a.no_utp,
         }
     }
 }

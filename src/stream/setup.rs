@@ -213,6 +213,8 @@ fn swarm_config(meta: &Metainfo, peers: &[std::net::SocketAddr], config: &Stream
         pex: config.pex,
         private: meta.private,
         max_links: config.max_links,
+        encryption: config.encryption,
+        utp: config.utp,
     }
 }
 
@@ -227,6 +229,8 @@ fn magnet_config(magnet: &Magnet, config: &StreamConfig) -> SwarmConfig {
         pex: config.pex,
         private: false,
         max_links: config.max_links,
+        encryption: config.encryption,
+        utp: config.utp,
     }
 }
 

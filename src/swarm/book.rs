@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::api::LinkSource;
+use super::shake::Manner;
 use crate::units::LinkId;
 
 /// Enough for any swarm we could use.
@@ -27,9 +28,19 @@ enum State {
     Linked(LinkId),
 }
 
+/// How a peer is best dialled, as far as is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Way {
+    /// What it took the last time, or what another peer says that it likes.
+    pub manner: Option<Manner>,
+    /// It was reached over uTP, and not over TCP.
+    pub utp_first: bool,
+}
+
 #[derive(Debug, Clone)]
 struct Entry {
     source: LinkSource,
+    way: Way,
     state: State,
     failures: u32,
     not_before: Instant,
@@ -84,7 +95,8 @@ impl Book {
         if self.entries.len() >= MAX_ENTRIES && !self.make_room() {
             return false;
         }
-        self.entries.insert(addr, Entry { source, state: State::Idle, failures: 0, not_before: now });
+        let way = Way::default();
+        self.entries.insert(addr, Entry { source, way, state: State::Idle, failures: 0, not_before: now });
         true
     }
 
@@ -106,6 +118,25 @@ impl Book {
     /// When the next address becomes worth a dial.
     pub fn next_at(&self) -> Option<Instant> {
         self.entries.values().filter(|e| e.state == State::Idle).map(|e| e.not_before).min()
+    }
+
+    /// How to dial an address.
+    pub fn way(&self, addr: SocketAddr) -> Way {
+        self.entries.get(&plain(addr)).map(|e| e.way).unwrap_or_default()
+    }
+
+    /// A peer answered when dialled like this.
+    pub fn went(&mut self, addr: SocketAddr, way: Way) {
+        if let Some(e) = self.entries.get_mut(&plain(addr)) {
+            e.way = way;
+        }
+    }
+
+    /// A peer likes to be dialled like this, by its own doing or by hearsay; what worked goes before.
+    pub fn likes(&mut self, addr: SocketAddr, manner: Manner) {
+        if let Some(e) = self.entries.get_mut(&plain(addr)) {
+            e.way.manner.get_or_insert(manner);
+        }
     }
 
     /// The link that was dialled stands; it takes the place of any other to this address.
@@ -232,6 +263,21 @@ mod tests {
         assert_eq!(b.next_at(), None, "only the link that holds the address lets go of it");
         b.unlinked(addr(1), LinkId(1), GOOD_LIFE, now);
         assert_eq!(b.next_at(), Some(now + Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn what_worked_is_remembered_and_hearsay_does_not_change_it() {
+        let (mut b, now) = (Book::default(), Instant::now());
+        b.likes(addr(1), Manner::Obfuscated);
+        assert_eq!(b.way(addr(1)), Way::default(), "nobody we know");
+        b.add(addr(1), LinkSource::Pex, now);
+        b.likes(addr(1), Manner::Obfuscated);
+        assert_eq!(b.way(addr(1)).manner, Some(Manner::Obfuscated));
+        let way = Way { manner: Some(Manner::Plain), utp_first: true };
+        b.went(addr(1), way);
+        b.likes(addr(1), Manner::Obfuscated);
+        b.failed(addr(1), now);
+        assert_eq!(b.way("[::ffff:10.0.0.1]:6881".parse().unwrap()), way);
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod benc;
 mod book;
 mod budget;
 mod client;
+mod conn;
 mod dial;
 mod discovery;
 mod handshake;
@@ -23,16 +24,24 @@ mod http_tracker;
 mod link;
 mod listener;
 mod metadata;
+mod mse;
+mod mse_crypto;
 mod pex;
 mod queue;
 mod reader;
+mod shake;
 mod shared;
 mod tracker;
 mod udp_tracker;
+mod utp;
 mod wire;
 
 #[cfg(test)]
 mod hostile;
+#[cfg(test)]
+mod mse_tests;
+#[cfg(test)]
+mod reach_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -46,7 +55,9 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-pub use self::api::{DiscoveryStatus, KnownTorrent, LinkCommand, LinkInfo, LinkSource, SwarmConfig, SwarmEvent};
+pub use self::api::{
+    DiscoveryStatus, Encryption, KnownTorrent, LinkCommand, LinkInfo, LinkSource, SwarmConfig, SwarmEvent,
+};
 use self::shared::Shared;
 use self::wire::{Message, Span};
 use crate::units::{LinkId, PieceIndex};
@@ -79,11 +90,12 @@ impl Swarm {
     ) -> Result<Self, SwarmError> {
         // Sockets register with the runtime they are made in.
         let _in_runtime = rt.enter();
-        let listening = match config.listen {
-            Some(addr) => Some(listener::bind(addr).map_err(|source| SwarmError::Listen { addr, source })?),
+        let mut listening = match config.listen {
+            Some(addr) => Some(listener::bind(addr, config.utp).map_err(|source| SwarmError::Listen { addr, source })?),
             None => None,
         };
-        let shared = Arc::new(Shared::new(config, events, listening.as_ref().map(|l| l.local)));
+        let utp = start_utp(&config, listening.as_mut().and_then(|l| l.utp.take()));
+        let shared = Arc::new(Shared::new(config, events, listening.as_ref().map(|l| l.local), utp));
         if let Some(t) = torrent {
             shared.set_torrent(t);
         }
@@ -111,6 +123,7 @@ impl Swarm {
                 queue.push(Message::Have(piece.0));
             }
             LinkCommand::Send { piece, begin, data } => queue.send(piece.0, begin, data),
+            LinkCommand::Reject { piece, begin, len } => queue.reject(Span { piece: piece.0, begin, len }),
             LinkCommand::Close { ban } => self.shared.close(link, ban),
         }
     }
@@ -162,6 +175,21 @@ impl Swarm {
             }
         }
     }
+}
+
+/// uTP on the sockets it listens on, or for dialling only. Without UDP at all there is TCP still.
+fn start_utp(config: &SwarmConfig, listening: Option<utp::Sockets>) -> Option<utp::Utp> {
+    if !config.utp {
+        return None;
+    }
+    let sockets = match listening {
+        Some(sockets) => Ok(sockets),
+        None => utp::Sockets::outgoing(config.listen.map(|l| l.ip())),
+    };
+    // Links, and who has not shaken hands yet, from either side.
+    let most = config.max_links.min(shared::MAX_LINKS) + listener::MAX_PENDING + dial::MAX_DIALS;
+    let started = sockets.and_then(|s| utp::Utp::start(s, most));
+    started.inspect_err(|e| tracing::debug!("no uTP: {e}")).ok()
 }
 
 impl Drop for Swarm {

@@ -19,11 +19,13 @@ use super::budget::Budget;
 use super::handshake;
 use super::metadata::Fetch;
 use super::queue::Queue;
+use super::shake::{Manner, Shake};
+use super::utp::Utp;
 use super::wire::Message;
 use crate::units::{Layout, LinkId, PieceIndex, PieceSet};
 
 /// Most links whatever the configuration says.
-const MAX_LINKS: usize = 500;
+pub const MAX_LINKS: usize = 500;
 
 /// Of two links that grew towards each other, both sides keep the same one, as long as they are this young.
 const TIE_BREAK_AGE: std::time::Duration = std::time::Duration::from_secs(10);
@@ -55,6 +57,8 @@ struct LinkEntry {
     addr: SocketAddr,
     /// Where it can be dialled.
     listens: Option<SocketAddr>,
+    /// It shook hands obfuscated.
+    obfuscated: bool,
     outgoing: bool,
     since: Instant,
 }
@@ -82,6 +86,8 @@ pub struct Shared {
     pub config: SwarmConfig,
     pub peer_id: [u8; 20],
     pub local: Option<SocketAddr>,
+    /// `None` where it is switched off or no UDP port can be had.
+    pub utp: Option<Utp>,
     pub events: mpsc::Sender<SwarmEvent>,
     pub torrent: watch::Sender<Option<Arc<Known>>>,
     /// Pieces we have; told to each new link.
@@ -104,11 +110,17 @@ pub struct Shared {
 }
 
 impl Shared {
-    pub fn new(config: SwarmConfig, events: mpsc::Sender<SwarmEvent>, local: Option<SocketAddr>) -> Self {
+    pub fn new(
+        config: SwarmConfig,
+        events: mpsc::Sender<SwarmEvent>,
+        local: Option<SocketAddr>,
+        utp: Option<Utp>,
+    ) -> Self {
         let cancel = CancellationToken::new();
         Self {
             peer_id: handshake::new_peer_id(),
             local,
+            utp,
             events,
             torrent: watch::Sender::new(None),
             have: Mutex::new(None),
@@ -232,13 +244,19 @@ impl Shared {
         self.links.lock().len()
     }
 
+    /// Whether another incoming link would find a place.
+    pub fn has_room_for_strangers(&self) -> bool {
+        self.link_count() < self.max_links()
+    }
+
     /// Most links at once, as configured.
     pub fn max_links(&self) -> usize {
         self.config.max_links.min(MAX_LINKS)
     }
 
     /// A place for a peer that shook hands.
-    pub fn place(&self, peer: &handshake::Handshake, addr: SocketAddr, outgoing: bool) -> Result<Place, NoPlace> {
+    pub fn place(&self, shake: &Shake, addr: SocketAddr, outgoing: bool) -> Result<Place, NoPlace> {
+        let peer = &shake.peer;
         if peer.peer_id == self.peer_id {
             return Err(NoPlace::Ourselves);
         }
@@ -267,6 +285,7 @@ impl Shared {
             peer_id: peer.peer_id,
             addr,
             listens: outgoing.then_some(addr),
+            obfuscated: shake.obfuscated,
             outgoing,
             since: Instant::now(),
         };
@@ -276,7 +295,7 @@ impl Shared {
 
     /// An incoming link said where it listens. False when that peer has a link already.
     pub fn listens_at(&self, link: LinkId, port: u16) -> bool {
-        let addr = {
+        let (addr, obfuscated) = {
             let mut links = self.links.lock();
             let Some(l) = links.get_mut(&link) else { return true };
             if l.outgoing || l.listens.is_some() {
@@ -284,9 +303,14 @@ impl Shared {
             }
             let addr = SocketAddr::new(l.addr.ip(), port);
             l.listens = Some(addr);
-            addr
+            (addr, l.obfuscated)
         };
-        self.book.lock().linked(addr, link, LinkSource::Incoming, Instant::now())
+        let mut book = self.book.lock();
+        let new = book.linked(addr, link, LinkSource::Incoming, Instant::now());
+        if obfuscated {
+            book.likes(addr, Manner::Obfuscated);
+        }
+        new
     }
 
     /// The link ended.

@@ -277,6 +277,8 @@ impl Driver {
             use_server: net.use_server,
             use_swarm: net.use_swarm,
             max_links: net.max_links,
+            encryption: net.encryption,
+            utp: net.utp,
         };
         if let Some(demo) = &demo {
             // All of it is on this machine: nobody else is to be asked.
