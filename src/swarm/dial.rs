@@ -92,7 +92,7 @@ async fn dial(shared: &Arc<Shared>, addr: SocketAddr, source: LinkSource) {
 /// other: who refuses one hangs up on it at once.
 async fn connect(shared: &Shared, addr: SocketAddr, source: LinkSource) -> Result<Shaken, LinkEnd> {
     let way = shared.book.lock().way(addr);
-    let (first, told) = first_bytes(shared);
+    let (first, told) = first_bytes(shared, way.bare);
     let mut over = Over::Race { utp_first: way.utp_first };
     let manners = manners(shared.config.encryption, way.manner);
     for (i, manner) in manners.iter().enumerate() {
@@ -103,7 +103,7 @@ async fn connect(shared: &Shared, addr: SocketAddr, source: LinkSource) -> Resul
         match shaken.unwrap_or_else(|_| Err(timed_out().into())) {
             Ok(shake) => {
                 let utp_first = conn.is_utp();
-                shared.book.lock().went(addr, Way { manner: Some(*manner), utp_first });
+                shared.book.lock().went(addr, Way { manner: Some(*manner), utp_first, ..way });
                 return Ok(Shaken { conn, shake, addr, source, outgoing: true, rtt: Some(rtt), told });
             }
             // It may take the other manner.
@@ -190,10 +190,10 @@ async fn connect_tcp(_shared: &Shared, addr: SocketAddr) -> io::Result<TcpStream
 
 /// Our handshake and, without waiting for theirs, what we have and that we want something: a peer that unchokes the
 /// interested then does so a round trip earlier. A bitfield is what peers with and without BEP 6 both take first, even
-/// an empty one. Gives the pieces it told of.
-fn first_bytes(shared: &Shared) -> (BytesMut, Option<PieceSet>) {
+/// an empty one. Gives the pieces it told of. `bare`: nothing but the handshake.
+fn first_bytes(shared: &Shared, bare: bool) -> (BytesMut, Option<PieceSet>) {
     let mut out = BytesMut::from(&Handshake::ours(shared.config.info_hash, shared.peer_id).encode()[..]);
-    let told = shared.have().filter(|h| !h.is_full() && h.universe() <= MAX_EARLY_PIECES);
+    let told = shared.have().filter(|h| !bare && !h.is_full() && h.universe() <= MAX_EARLY_PIECES);
     if let Some(have) = &told {
         Message::Bitfield(Bytes::from(have.to_wire())).put(&mut out);
         Message::Interested.put(&mut out);

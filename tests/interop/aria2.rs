@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::content::Content;
-use crate::foreign::{Foreign, Given, PATIENCE, Via};
+use crate::foreign::{FETCH_RATE, Foreign, Given, PATIENCE, Via};
 use crate::support::process::Guard;
 use crate::support::torrent::Torrent;
 use crate::support::{TempDir, free_port, temp_dir, text, wait_for};
@@ -60,9 +60,12 @@ impl Aria2 {
             "--file-allocation=none",
         ]);
         command.args(["--allow-overwrite=true", "--async-dns=false", "--follow-torrent=mem"]);
-        match via {
-            Via::Tcp => command.arg("--bt-require-crypto=false").arg("--bt-min-crypto-level=plain"),
+        assert!(!via.is_utp(), "aria2 speaks no uTP");
+        match via.is_encrypted() {
+            true => command.args(["--bt-force-encryption=true"]),
+            false => command.args(["--bt-require-crypto=false", "--bt-min-crypto-level=plain"]),
         };
+        command.arg(format!("--max-overall-download-limit={FETCH_RATE}"));
         command.args([format!("--listen-port={port}"), format!("--dir={}", text(dir.path()))]).arg(uri);
         let mut guard = Guard::spawn(&mut command, Some(&dir.path().join("log of aria2.txt")));
         let addr = SocketAddr::from(([127, 0, 0, 1], port));

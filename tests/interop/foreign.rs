@@ -10,11 +10,31 @@ use crate::content::Content;
 /// ten seconds and more.
 pub const PATIENCE: Duration = Duration::from_secs(90);
 
+/// How fast a foreign peer fetches, bytes per second: slow enough that there is something to look at while it does, since some
+/// hang up once they have all.
+pub const FETCH_RATE: u32 = 1_000_000;
+
 /// How the bytes travel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Via {
     /// TCP in the clear, and nothing else.
     Tcp,
+    /// uTP in the clear. We try TCP too, and find no answer there.
+    Utp,
+    /// TCP, every byte of it encrypted (RC4), and nothing else.
+    Mse,
+    /// uTP, encrypted.
+    UtpMse,
+}
+
+impl Via {
+    pub fn is_utp(self) -> bool {
+        matches!(self, Via::Utp | Via::UtpMse)
+    }
+
+    pub fn is_encrypted(self) -> bool {
+        matches!(self, Via::Mse | Via::UtpMse)
+    }
 }
 
 /// What a foreign peer is handed to fetch.

@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::content::Content;
-use crate::foreign::{Foreign, Given, PATIENCE, Via};
+use crate::foreign::{FETCH_RATE, Foreign, Given, PATIENCE, Via};
 use crate::support::process::Guard;
 use crate::support::{TempDir, free_port, temp_dir, text, wait_for};
 
@@ -96,9 +96,14 @@ impl Libtorrent {
 
 /// libtorrent's settings for one way to travel, and no other.
 pub fn settings(via: Via) -> Value {
-    match via {
-        Via::Tcp => json!({}),
-    }
+    // enc_policy: 0 requires it, 2 refuses it. enc_level: 2 is RC4 for every byte.
+    let policy = if via.is_encrypted() { 0 } else { 2 };
+    json!({
+        "enable_incoming_tcp": !via.is_utp(), "enable_outgoing_tcp": !via.is_utp(),
+        "enable_incoming_utp": via.is_utp(), "enable_outgoing_utp": via.is_utp(),
+        "in_enc_policy": policy, "out_enc_policy": policy, "allowed_enc_level": 2, "prefer_rc4": true,
+        "download_rate_limit": FETCH_RATE,
+    })
 }
 
 impl Foreign for Libtorrent {

@@ -7,12 +7,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sluicegate::stream::{Stream, StreamConfig, StreamSource, StreamStatus};
+use sluicegate::swarm::api::Encryption;
 use sluicegate::torrent::{Magnet, Metainfo};
 use tokio::runtime::Runtime;
 
 use crate::content::Content;
 use crate::foreign::{Foreign, Given, PATIENCE, Via};
 use crate::support::{TempDir, free_port, temp_dir};
+
+/// Our own settings for one way to travel: what the other side must not do is left to it to refuse.
+pub fn by(via: Via) -> impl Fn(&mut StreamConfig) {
+    move |c| c.encryption = if via.is_encrypted() { Encryption::Require } else { Encryption::Prefer }
+}
 
 /// A running stream.
 pub struct Ours {
@@ -57,6 +63,8 @@ impl Ours {
             use_server: false,
             use_swarm: true,
             max_links: 50,
+            encryption: Encryption::Prefer,
+            utp: true,
         };
         change(&mut config);
         let addr = config.listen.unwrap();
@@ -71,8 +79,8 @@ impl Ours {
     }
 
     /// The same, dialling these peers.
-    pub fn seed_for(content: &Content, _via: Via, peers: &[SocketAddr]) -> Ours {
-        let ours = Ours::start(content, Given::Torrent, peers, true, |_| ());
+    pub fn seed_for(content: &Content, via: Via, peers: &[SocketAddr]) -> Ours {
+        let ours = Ours::start(content, Given::Torrent, peers, true, by(via));
         ours.is_whole();
         ours
     }

@@ -5,11 +5,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use librqbit::{AddTorrent, AddTorrentOptions, ListenerMode, ListenerOptions, ManagedTorrent, Session, SessionOptions};
+use librqbit::limits::LimitsConfig;
+use librqbit::{
+    AddTorrent, AddTorrentOptions, ConnectionOptions, ListenerMode, ListenerOptions, ManagedTorrent, Session,
+    SessionOptions,
+};
 use tokio::runtime::Runtime;
 
 use crate::content::Content;
-use crate::foreign::{Foreign, Given, PATIENCE, Via};
+use crate::foreign::{FETCH_RATE, Foreign, Given, PATIENCE, Via};
 use crate::support::{TempDir, free_port, temp_dir, text, wait_for};
 
 pub struct Rqbit {
@@ -39,13 +43,13 @@ impl Rqbit {
     fn start(dir: TempDir, content: &Content, given: Given, via: Via, dial: Vec<SocketAddr>) -> Rqbit {
         let rt = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let addr = SocketAddr::from(([127, 0, 0, 1], free_port()));
-        let mode = match via {
-            Via::Tcp => ListenerMode::TcpOnly,
-        };
+        assert!(!via.is_encrypted(), "librqbit encrypts nothing");
+        let mode = if via.is_utp() { ListenerMode::UtpOnly } else { ListenerMode::TcpOnly };
         let options = SessionOptions {
             dht: None,
             disable_local_service_discovery: true,
             persistence: None,
+            connect: Some(ConnectionOptions { enable_tcp: !via.is_utp(), ..Default::default() }),
             listen: Some(ListenerOptions { mode, listen_addr: addr, ipv4_only: true, ..Default::default() }),
             ..Default::default()
         };
@@ -62,6 +66,7 @@ impl Rqbit {
             output_folder: Some(text(&folder).to_owned()),
             initial_peers: Some(dial),
             disable_trackers: true,
+            ratelimits: LimitsConfig { download_bps: std::num::NonZeroU32::new(FETCH_RATE), ..Default::default() },
             ..Default::default()
         };
         let adding = session.clone();

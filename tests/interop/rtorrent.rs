@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::content::Content;
-use crate::foreign::{Foreign, Given, PATIENCE, Via};
+use crate::foreign::{FETCH_RATE, Foreign, Given, PATIENCE, Via};
 use crate::support::process::Guard;
 use crate::support::{TempDir, free_port, temp_dir, text, wait_for};
 use crate::tracker::Tracker;
@@ -43,9 +43,12 @@ impl Rtorrent {
     fn start(dir: TempDir, uri: &str, via: Via, tracker: Option<Tracker>) -> Rtorrent {
         let (port, d) = (free_port(), text(dir.path()));
         std::fs::create_dir(dir.path().join("session")).unwrap();
-        let encryption = match via {
-            Via::Tcp => "none",
+        assert!(!via.is_utp(), "rtorrent speaks no uTP");
+        let encryption = match via.is_encrypted() {
+            true => "allow_incoming,try_outgoing,require,require_RC4",
+            false => "none",
         };
+        let kb = FETCH_RATE / 1000;
         let config = format!(
             "system.daemon.set = true\n\
              network.bind_address.set = 127.0.0.1\n\
@@ -53,6 +56,7 @@ impl Rtorrent {
              network.port_random.set = no\n\
              session.path.set = {d}/session\n\
              directory.default.set = {d}\n\
+             throttle.global_down.max_rate.set_kb = {kb}\n\
              dht.mode.set = disable\n\
              protocol.pex.set = no\n\
              trackers.use_udp.set = no\n\

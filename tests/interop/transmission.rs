@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use crate::content::Content;
-use crate::foreign::{Foreign, Given, Via};
+use crate::foreign::{FETCH_RATE, Foreign, Given, Via};
 use crate::support::seed::{Daemon, Ways};
 use crate::support::temp_dir;
 
@@ -35,9 +35,8 @@ impl Transmission {
 }
 
 fn ways(via: Via) -> Ways {
-    match via {
-        Via::Tcp => Ways::default(),
-    }
+    let down_kb_per_s = Some(FETCH_RATE / 1000);
+    Ways { down_kb_per_s, utp: via.is_utp(), encryption: if via.is_encrypted() { 2 } else { 0 }, ..Ways::default() }
 }
 
 impl Foreign for Transmission {

@@ -33,11 +33,20 @@ pub struct Ways {
     pub host: IpAddr,
     /// Upload limit.
     pub kb_per_s: Option<u32>,
+    pub down_kb_per_s: Option<u32>,
 }
 
 impl Default for Ways {
     fn default() -> Ways {
-        Ways { utp: false, encryption: 0, pex: false, lpd: false, host: [127, 0, 0, 1].into(), kb_per_s: None }
+        Ways {
+            utp: false,
+            encryption: 0,
+            pex: false,
+            lpd: false,
+            host: [127, 0, 0, 1].into(),
+            kb_per_s: None,
+            down_kb_per_s: None,
+        }
     }
 }
 
@@ -63,7 +72,8 @@ impl Daemon {
             "dht-enabled": false, "lpd-enabled": ways.lpd, "utp-enabled": ways.utp, "pex-enabled": ways.pex,
             "encryption": ways.encryption, "download-dir": text(&folder), "incomplete-dir-enabled": false,
             "watch-dir-enabled": false, "speed-limit-up-enabled": ways.kb_per_s.is_some(),
-            "speed-limit-up": ways.kb_per_s.unwrap_or(0), "ratio-limit-enabled": false, "upload-slots-per-torrent": 14,
+            "speed-limit-up": ways.kb_per_s.unwrap_or(0), "speed-limit-down-enabled": ways.down_kb_per_s.is_some(),
+            "speed-limit-down": ways.down_kb_per_s.unwrap_or(0), "ratio-limit-enabled": false, "upload-slots-per-torrent": 14,
             "message-level": 3,
         });
         let config = home.path().join("transmission's own");
