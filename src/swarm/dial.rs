@@ -92,12 +92,21 @@ async fn dial(shared: &Arc<Shared>, addr: SocketAddr, source: LinkSource) {
 /// other: who refuses one hangs up on it at once.
 async fn connect(shared: &Shared, addr: SocketAddr, source: LinkSource) -> Result<Shaken, LinkEnd> {
     let way = shared.book.lock().way(addr);
-    let (first, told) = first_bytes(shared, way.bare);
     let mut over = Over::Race { utp_first: way.utp_first };
     let manners = manners(shared.config.encryption, way.manner);
-    for (i, manner) in manners.iter().enumerate() {
+    // What takes TCP connections only to close them takes uTP alone, or nobody: worth a look once.
+    let other = way.manner.is_none() && shared.utp.as_ref().is_some_and(|u| u.reaches(addr));
+    let rounds = manners.len() * if other { 2 } else { 1 };
+    for (i, manner) in manners.iter().cycle().take(rounds).enumerate() {
+        if i == manners.len() {
+            if matches!(over, Over::Utp) {
+                break;
+            }
+            over = Over::Utp;
+        }
+        let (first, told) = first_bytes(shared, way.bare || *manner == Manner::Obfuscated);
         let (mut conn, rtt) = reach(shared, addr, over).await?;
-        let last = i + 1 == manners.len();
+        let last = i + 1 == rounds;
         let patience = if last { handshake::TIMEOUT } else { FIRST_TRY };
         let shaken = timeout(patience, shake::dialled(shared, &mut conn, &first, *manner)).await;
         match shaken.unwrap_or_else(|_| Err(timed_out().into())) {

@@ -13,8 +13,9 @@ use crate::tracker::Tracker;
 
 pub struct Aria2 {
     addr: SocketAddr,
-    dir: TempDir,
+    // Before its folder, which holds its log.
     guard: Guard,
+    dir: TempDir,
     _tracker: Option<Tracker>,
 }
 

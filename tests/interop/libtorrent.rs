@@ -13,8 +13,9 @@ use crate::support::{TempDir, free_port, temp_dir, text, wait_for};
 
 pub struct Libtorrent {
     addr: SocketAddr,
-    dir: TempDir,
+    // Before its folder, which holds its log.
     guard: Guard,
+    dir: TempDir,
 }
 
 /// The Python that has it: packaging/test makes one in the build folder; the system's own will do as well.

@@ -17,7 +17,7 @@ use crate::support::{TempDir, free_port, temp_dir};
 
 /// Our own settings for one way to travel: what the other side must not do is left to it to refuse.
 pub fn by(via: Via) -> impl Fn(&mut StreamConfig) {
-    move |c| c.encryption = if via.is_encrypted() { Encryption::Require } else { Encryption::Prefer }
+    move |c| c.encryption = if via.is_encrypted() { Encryption::Require } else { Encryption::Off }
 }
 
 /// A running stream.
@@ -38,6 +38,8 @@ impl Ours {
         complete: bool,
         change: impl Fn(&mut StreamConfig),
     ) -> Ours {
+        // SLUICEGATE_LOG says what to log, as it does for the player.
+        let _ = std::env::var("SLUICEGATE_LOG").map(|f| tracing_subscriber::fmt().with_env_filter(f).try_init());
         let cache = temp_dir();
         let meta = Metainfo::parse(&std::fs::read(&content.torrent.path).unwrap()).unwrap();
         if complete {

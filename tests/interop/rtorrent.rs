@@ -12,8 +12,9 @@ use crate::tracker::Tracker;
 
 pub struct Rtorrent {
     addr: SocketAddr,
-    dir: TempDir,
+    // Before its folder, which holds its log.
     guard: Guard,
+    dir: TempDir,
     _tracker: Option<Tracker>,
 }
 

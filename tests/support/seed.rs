@@ -16,9 +16,10 @@ use super::{TempDir, free_port, temp_dir, text, wait_for};
 pub struct Daemon {
     pub addr: SocketAddr,
     rpc_port: u16,
-    home: TempDir,
-    folder: PathBuf,
+    // Before its home, which holds its log.
     guard: Guard,
+    _home: TempDir,
+    folder: PathBuf,
 }
 
 /// What a daemon does besides plain TCP from whoever dials it.
@@ -91,7 +92,7 @@ impl Daemon {
             assert!(guard.runs(), "transmission-daemon ended: {}", guard.log());
             rpc(rpc_port, "session-get", json!({})).ok()
         });
-        Daemon { addr, rpc_port, home, folder, guard }
+        Daemon { addr, rpc_port, guard, _home: home, folder }
     }
 
     /// Adds its torrent: a path or a magnet link.
