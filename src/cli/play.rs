@@ -27,6 +27,11 @@ impl From<NetArgs> for NetOverrides {
             no_swarm: a.no_swarm,
             encryption: a.encryption,
             no_utp: a.no_utp,
+            bind: a.bind,
+            proxy: a.proxy,
+            name_server: a.name_server,
+            blocklist: a.blocklist,
+            no_portmap: a.no_portmap,
         }
     }
 }

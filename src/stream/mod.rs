@@ -24,6 +24,7 @@ pub use error::StreamError;
 pub use status::{StreamPeer, StreamStatus};
 
 use crate::engine::{self, Event};
+use crate::swarm::Network;
 use crate::swarm::api::Encryption;
 use crate::torrent::{Magnet, Metainfo, Store};
 use crate::units::MediaTime;
@@ -51,6 +52,8 @@ pub struct StreamConfig {
     pub encryption: Encryption,
     /// Links over uTP beside those over TCP.
     pub utp: bool,
+    /// Which way packets leave, and who may not be met.
+    pub network: Network,
 }
 
 /// What to stream.

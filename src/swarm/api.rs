@@ -1,10 +1,14 @@
 //! What the swarm is told and what it tells: one channel each way, plain values.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::blocklist::Blocklist;
+use crate::net::NetRoute;
 use crate::torrent::InfoHash;
 use crate::units::{Layout, LinkId, PieceIndex, PieceSet};
 
@@ -28,6 +32,7 @@ pub struct SwarmConfig {
     pub encryption: Encryption,
     /// Links over uTP (BEP 29) beside those over TCP.
     pub utp: bool,
+    pub network: Network,
 }
 
 /// Whether links are encrypted (MSE). What it is good for is to pass where the protocol is throttled or blocked, and to
@@ -41,6 +46,21 @@ pub enum Encryption {
     Require,
     /// Plain links only.
     Off,
+}
+
+/// How this machine meets the network, whatever the torrent.
+#[derive(Debug, Clone, Default)]
+pub struct Network {
+    /// Which way packets leave.
+    pub route: NetRoute,
+    /// Addresses that are neither dialled nor accepted.
+    pub blocklist: Option<Arc<Blocklist>>,
+    /// Ask the router to let peers in (UPnP, PCP, NAT-PMP).
+    pub map_port: bool,
+    /// Nodes of the DHT are remembered in this file.
+    pub dht_nodes: Option<PathBuf>,
+    /// Where the DHT is joined, `HOST:PORT`; empty: at the well-known nodes.
+    pub dht_bootstrap: Vec<String>,
 }
 
 /// The torrent, once known: from a file at the start, or from a peer later.

@@ -10,7 +10,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::api::{Encryption, LinkSource};
@@ -181,7 +180,9 @@ async fn race<T>(
 
 async fn over_tcp(shared: &Shared, addr: SocketAddr) -> io::Result<(Conn, Duration)> {
     let started = Instant::now();
-    let stream = timeout(CONNECT_TIMEOUT, connect_tcp(shared, addr)).await.map_err(|_| timed_out())??;
+    let route = &shared.config.network.route;
+    let connected = timeout(route.patience(CONNECT_TIMEOUT), route.connect_tcp(addr)).await;
+    let stream = connected.map_err(|_| timed_out())??;
     let rtt = started.elapsed();
     link::tune(&stream);
     Ok((Conn::Tcp(stream), rtt))
@@ -190,11 +191,6 @@ async fn over_tcp(shared: &Shared, addr: SocketAddr) -> io::Result<(Conn, Durati
 async fn over_utp(utp: &Utp, addr: SocketAddr) -> io::Result<(Conn, Duration)> {
     let (stream, rtt) = utp.connect(addr).await?;
     Ok((Conn::Utp(Box::new(stream)), rtt))
-}
-
-/// Every TCP connection to a peer is made here.
-async fn connect_tcp(_shared: &Shared, addr: SocketAddr) -> io::Result<TcpStream> {
-    TcpStream::connect(addr).await
 }
 
 /// Our handshake and, without waiting for theirs, what we have and that we want something: a peer that unchokes the

@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -24,6 +23,7 @@ use super::link::{self, Shaken};
 use super::shake;
 use super::shared::Shared;
 use super::utp::Sockets;
+use crate::net::NetRoute;
 
 /// Connections that have not shaken hands. One of them holds some kilobytes.
 pub const MAX_PENDING: usize = 100;
@@ -43,16 +43,17 @@ pub struct Listening {
 const PORTS_TRIED: usize = 8;
 
 /// Binds `addr` for TCP and, with `utp`, for UDP. Fails only where TCP does.
-pub fn bind(addr: SocketAddr, utp: bool) -> io::Result<Listening> {
-    let mut listening = bind_tcp(addr)?;
-    for _ in 0..if utp { PORTS_TRIED } else { 0 } {
+pub fn bind(route: &NetRoute, addr: SocketAddr, utp: bool) -> io::Result<Listening> {
+    let mut listening = bind_tcp(route, addr)?;
+    let tries = if utp { PORTS_TRIED } else { 0 };
+    for _ in 0..tries {
         let addrs: Vec<_> = listening.sockets.iter().filter_map(|s| s.local_addr().ok()).collect();
-        match Sockets::bind(&addrs) {
+        match Sockets::bind(route, &addrs) {
             Ok(sockets) => {
                 listening.utp = Some(sockets);
                 break;
             }
-            Err(_) if listening.local.port() != addr.port() => listening = bind_tcp(addr)?,
+            Err(_) if listening.local.port() != addr.port() => listening = bind_tcp(route, addr)?,
             Err(_) => break,
         }
     }
@@ -61,7 +62,8 @@ pub fn bind(addr: SocketAddr, utp: bool) -> io::Result<Listening> {
 
 /// Binds `addr`, or the same address with a free port when its port is taken. An unspecified address is joined by
 /// that of the other family, where this machine has it.
-fn bind_tcp(addr: SocketAddr) -> io::Result<Listening> {
+fn bind_tcp(route: &NetRoute, addr: SocketAddr) -> io::Result<Listening> {
+    let bind_one = |addr| route.listen(addr);
     let first = bind_one(addr).map(|s| (s, None)).or_else(|e| match addr.ip() {
         // A machine without IPv6.
         IpAddr::V6(ip) if ip.is_unspecified() && e.kind() != io::ErrorKind::AddrInUse => {
@@ -82,20 +84,6 @@ fn bind_tcp(addr: SocketAddr) -> io::Result<Listening> {
     };
     sockets.extend(other.and_then(|ip| bind_one(SocketAddr::new(ip, local.port())).ok()));
     Ok(Listening { sockets, local, utp: None, busy })
-}
-
-fn bind_one(addr: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
-    if addr.is_ipv6() {
-        // Its own socket for each family: whether one takes both depends on the machine.
-        socket.set_only_v6(true)?;
-    }
-    #[cfg(unix)]
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&addr.into())?;
-    socket.listen(128)?;
-    TcpListener::from_std(socket.into())
 }
 
 /// Strangers who have not shaken hands yet.
@@ -212,17 +200,18 @@ mod tests {
 
     #[tokio::test]
     async fn an_unspecified_address_takes_both_families() {
-        let v4 = bind("0.0.0.0:0".parse().unwrap(), true).unwrap();
+        let direct = NetRoute::default();
+        let v4 = bind(&direct, "0.0.0.0:0".parse().unwrap(), true).unwrap();
         let port = v4.local.port();
         assert!(v4.utp.is_some(), "UDP on the same port");
         TcpStream::connect(("127.0.0.1", port)).await.unwrap();
         // Only where this machine has IPv6 at all.
         if std::net::TcpListener::bind("[::1]:0").is_ok() {
             TcpStream::connect(("::1", port)).await.unwrap();
-            let v6 = bind("[::]:0".parse().unwrap(), true).unwrap();
+            let v6 = bind(&direct, "[::]:0".parse().unwrap(), true).unwrap();
             TcpStream::connect(("127.0.0.1", v6.local.port())).await.unwrap();
         }
-        assert_eq!(bind(v4.local, true).unwrap().busy, Some(port));
-        assert!(bind("203.0.113.1:0".parse().unwrap(), false).is_err(), "not an address of this machine");
+        assert_eq!(bind(&direct, v4.local, true).unwrap().busy, Some(port));
+        assert!(bind(&direct, "203.0.113.1:0".parse().unwrap(), false).is_err(), "not an address of this machine");
     }
 }

@@ -13,10 +13,12 @@
 pub mod api;
 
 mod benc;
+pub mod blocklist;
 mod book;
 mod budget;
 mod client;
 mod conn;
+mod dht;
 mod dial;
 mod discovery;
 mod handshake;
@@ -27,6 +29,7 @@ mod metadata;
 mod mse;
 mod mse_crypto;
 mod pex;
+mod portmap;
 mod queue;
 mod reader;
 mod shake;
@@ -56,7 +59,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 pub use self::api::{
-    DiscoveryStatus, Encryption, KnownTorrent, LinkCommand, LinkInfo, LinkSource, SwarmConfig, SwarmEvent,
+    DiscoveryStatus, Encryption, KnownTorrent, LinkCommand, LinkInfo, LinkSource, Network, SwarmConfig, SwarmEvent,
 };
 use self::shared::Shared;
 use self::wire::{Message, Span};
@@ -90,8 +93,14 @@ impl Swarm {
     ) -> Result<Self, SwarmError> {
         // Sockets register with the runtime they are made in.
         let _in_runtime = rt.enter();
-        let mut listening = match config.listen {
-            Some(addr) => Some(listener::bind(addr, config.utp).map_err(|source| SwarmError::Listen { addr, source })?),
+        let route = &config.network.route;
+        let mut listening = match config.listen.filter(|_| route.takes_incoming()) {
+            Some(addr) => match listener::bind(route, addr, config.utp) {
+                Ok(listening) => Some(listening),
+                // The interface may come up yet: until then peers are only dialled, and that fails for the same reason.
+                Err(_) if route.bind.is_some() => None,
+                Err(source) => return Err(SwarmError::Listen { addr, source }),
+            },
             None => None,
         };
         let utp = start_utp(&config, listening.as_mut().and_then(|l| l.utp.take()));
@@ -179,12 +188,14 @@ impl Swarm {
 
 /// uTP on the sockets it listens on, or for dialling only. Without UDP at all there is TCP still.
 fn start_utp(config: &SwarmConfig, listening: Option<utp::Sockets>) -> Option<utp::Utp> {
-    if !config.utp {
+    let route = &config.network.route;
+    // A proxy relays datagrams to one address at a time, if at all.
+    if !config.utp || route.proxy.is_some() {
         return None;
     }
     let sockets = match listening {
         Some(sockets) => Ok(sockets),
-        None => utp::Sockets::outgoing(config.listen.map(|l| l.ip())),
+        None => utp::Sockets::outgoing(route, config.listen.map(|l| l.ip())),
     };
     // Links, and who has not shaken hands yet, from either side.
     let most = config.max_links.min(shared::MAX_LINKS) + listener::MAX_PENDING + dial::MAX_DIALS;

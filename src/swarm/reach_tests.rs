@@ -102,7 +102,7 @@ async fn blocks_arrive_whole_over_an_encrypted_link_and_over_utp() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_peer_that_only_utp_reaches_is_reached() {
     let (t, hash) = known(5, [0]);
-    let sockets = Sockets::bind(&["127.0.0.1:0".parse().unwrap()]).unwrap();
+    let sockets = Sockets::bind(&Default::default(), &["127.0.0.1:0".parse().unwrap()]).unwrap();
     let addr = librqbit_utp::Transport::bind_addr(&sockets);
     let utp = Utp::start(sockets, 4).unwrap();
     let mut side = Side::start(SwarmConfig { utp: true, ..config(hash, vec![addr]) }, Some(t));

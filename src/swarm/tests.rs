@@ -41,6 +41,7 @@ pub fn config(info_hash: [u8; 20], peers: Vec<SocketAddr>) -> SwarmConfig {
         max_links: 20,
         encryption: Encryption::Prefer,
         utp: false,
+        network: crate::swarm::Network::default(),
     }
 }
 

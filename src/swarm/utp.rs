@@ -19,7 +19,7 @@ use std::time::Duration;
 use dontfrag::UdpSocketExt;
 use librqbit_dualstack_sockets::PollSendToVectored;
 use librqbit_utp::{SocketOpts, Transport, UtpSocket, UtpSocketUdp, UtpStream};
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::SockRef;
 use tokio::io::{Interest, ReadBuf};
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::book::plain;
 use super::reader;
+use crate::net::NetRoute;
 
 /// Waits for the answer to a SYN: RFC 6298 has one second for a round trip nobody knows; the second is the last.
 const SYN_WAITS: [Duration; 2] = [Duration::from_millis(1500), Duration::from_millis(3500)];
@@ -86,8 +87,8 @@ pub struct Sockets {
 
 impl Sockets {
     /// On the port and addresses that TCP listens on. Fails when none can be had.
-    pub fn bind(tcp: &[SocketAddr]) -> io::Result<Self> {
-        let of = |v6: bool| tcp.iter().find(|a| a.is_ipv6() == v6).map(|a| bind(*a));
+    pub fn bind(route: &NetRoute, tcp: &[SocketAddr]) -> io::Result<Self> {
+        let of = |v6: bool| tcp.iter().find(|a| a.is_ipv6() == v6).map(|a| bind(route, *a));
         let (v4, v6) = (of(false), of(true));
         let error = [&v4, &v6].into_iter().find_map(|s| s.as_ref().and_then(|s| s.as_ref().err().map(io::Error::kind)));
         let (v4, v6) = (v4.and_then(Result::ok), v6.and_then(Result::ok));
@@ -98,13 +99,13 @@ impl Sockets {
     }
 
     /// For dialling only: on free ports.
-    pub fn outgoing(from: Option<IpAddr>) -> io::Result<Self> {
+    pub fn outgoing(route: &NetRoute, from: Option<IpAddr>) -> io::Result<Self> {
         let any: [IpAddr; 2] = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
         let addrs: Vec<SocketAddr> = match from.filter(|ip| !ip.is_unspecified()) {
             Some(ip) => vec![SocketAddr::new(ip, 0)],
             None => any.into_iter().map(|ip| SocketAddr::new(ip, 0)).collect(),
         };
-        Ok(Self { listening: false, ..Self::bind(&addrs)? })
+        Ok(Self { listening: false, ..Self::bind(route, &addrs)? })
     }
 
     fn of(&self, target: SocketAddr) -> io::Result<&UdpSocket> {
@@ -132,16 +133,10 @@ impl Sockets {
     }
 }
 
-fn bind(addr: SocketAddr) -> io::Result<UdpSocket> {
-    let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
-    if addr.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    socket.set_nonblocking(true)?;
-    socket.bind(&addr.into())?;
+fn bind(route: &NetRoute, addr: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = route.udp_at(addr)?;
     // The kernel caps it; less only costs speed.
-    let _ = socket.set_recv_buffer_size(KERNEL_BUFFER);
-    let socket = UdpSocket::from_std(socket.into())?;
+    let _ = SockRef::from(&socket).set_recv_buffer_size(KERNEL_BUFFER);
     let _ = if addr.is_ipv4() { socket.set_dontfrag_v4(true) } else { socket.set_dontfrag_v6(true) };
     Ok(socket)
 }
