@@ -71,6 +71,10 @@ struct PlayArgs {
     #[arg(long, value_name = "INDEX", requires = "headless")]
     file: Option<usize>,
 
+    /// After the end, stay and upload to others until told to end. What lies in the cache already is checked and served too.
+    #[arg(long, requires = "headless")]
+    seed: bool,
+
     #[command(flatten)]
     measure: MeasureArgs,
 
@@ -247,6 +251,7 @@ mod tests {
             "sluicegate film.torrent --cache /c --peer 1.2.3.4:5",
             "sluicegate play --headless x.torrent --no-dht --listen 10.77.0.4:6881 --cache d --report r --for 6 --seek 60%@3",
             "sluicegate play --headless x --no-clock --frames-md5 f --no-server --no-swarm --web-seed http://h/ --seek 1:00@1 --seek 2@2",
+            "sluicegate play --headless --seed x --for 60",
             "sluicegate play x",
             "sluicegate demo",
             "sluicegate demo --headless --for 5 --report r",
@@ -257,6 +262,7 @@ mod tests {
         for line in [
             "sluicegate play",
             "sluicegate play x --for 3",
+            "sluicegate play x --seed",
             "sluicegate play --headless x --seek 60%",
             "sluicegate info",
         ] {

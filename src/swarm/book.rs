@@ -37,6 +37,8 @@ pub struct Way {
     pub manner: Option<Manner>,
     /// It was reached over uTP, and not over TCP.
     pub utp_first: bool,
+    /// Nothing may come with our handshake: aria2 hangs up on that ("More than … MESSAGE_LENGTH bytes are buffered").
+    pub bare: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -176,6 +178,17 @@ impl Book {
         }
     }
 
+    /// It hung up without a word on what we sent together with our handshake: worth one more dial at once without.
+    pub fn choked_on_early_bytes(&mut self, addr: SocketAddr, now: Instant) {
+        if let Some(e) = self.entries.get_mut(&plain(addr)).filter(|e| !e.way.bare) {
+            e.way.bare = true;
+            if e.state == State::Idle {
+                e.failures = e.failures.saturating_sub(1);
+                e.not_before = now;
+            }
+        }
+    }
+
     /// The dial led to nothing.
     pub fn failed(&mut self, addr: SocketAddr, now: Instant) {
         if let Some(e) = self.entries.get_mut(&plain(addr))
@@ -284,11 +297,24 @@ mod tests {
         b.add(addr(1), LinkSource::Pex, now);
         b.likes(addr(1), Manner::Obfuscated);
         assert_eq!(b.way(addr(1)).manner, Some(Manner::Obfuscated));
-        let way = Way { manner: Some(Manner::Plain), utp_first: true };
+        let way = Way { manner: Some(Manner::Plain), utp_first: true, bare: false };
         b.went(addr(1), way);
         b.likes(addr(1), Manner::Obfuscated);
         b.failed(addr(1), now);
         assert_eq!(b.way("[::ffff:10.0.0.1]:6881".parse().unwrap()), way);
+    }
+
+    #[test]
+    fn who_hangs_up_on_early_bytes_is_dialled_once_more_at_once() {
+        let (mut b, now) = (Book::default(), Instant::now());
+        b.add(addr(1), LinkSource::Tracker, now);
+        for (bare, again) in [(false, true), (true, false)] {
+            assert_eq!(b.next(now).map(|(a, _)| b.way(a).bare), Some(bare));
+            b.dialled(addr(1), LinkId(1));
+            b.unlinked(addr(1), LinkId(1), Duration::ZERO, now);
+            b.choked_on_early_bytes(addr(1), now);
+            assert_eq!(b.next_at() == Some(now), again);
+        }
     }
 
     #[test]

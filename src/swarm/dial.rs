@@ -92,18 +92,27 @@ async fn dial(shared: &Arc<Shared>, addr: SocketAddr, source: LinkSource) {
 /// other: who refuses one hangs up on it at once.
 async fn connect(shared: &Shared, addr: SocketAddr, source: LinkSource) -> Result<Shaken, LinkEnd> {
     let way = shared.book.lock().way(addr);
-    let (first, told) = first_bytes(shared);
     let mut over = Over::Race { utp_first: way.utp_first };
     let manners = manners(shared.config.encryption, way.manner);
-    for (i, manner) in manners.iter().enumerate() {
+    // What takes TCP connections only to close them takes uTP alone, or nobody: worth a look once.
+    let other = way.manner.is_none() && shared.utp.as_ref().is_some_and(|u| u.reaches(addr));
+    let rounds = manners.len() * if other { 2 } else { 1 };
+    for (i, manner) in manners.iter().cycle().take(rounds).enumerate() {
+        if i == manners.len() {
+            if matches!(over, Over::Utp) {
+                break;
+            }
+            over = Over::Utp;
+        }
+        let (first, told) = first_bytes(shared, way.bare || *manner == Manner::Obfuscated);
         let (mut conn, rtt) = reach(shared, addr, over).await?;
-        let last = i + 1 == manners.len();
+        let last = i + 1 == rounds;
         let patience = if last { handshake::TIMEOUT } else { FIRST_TRY };
         let shaken = timeout(patience, shake::dialled(shared, &mut conn, &first, *manner)).await;
         match shaken.unwrap_or_else(|_| Err(timed_out().into())) {
             Ok(shake) => {
                 let utp_first = conn.is_utp();
-                shared.book.lock().went(addr, Way { manner: Some(*manner), utp_first });
+                shared.book.lock().went(addr, Way { manner: Some(*manner), utp_first, ..way });
                 return Ok(Shaken { conn, shake, addr, source, outgoing: true, rtt: Some(rtt), told });
             }
             // It may take the other manner.
@@ -187,10 +196,10 @@ async fn over_utp(utp: &Utp, addr: SocketAddr) -> io::Result<(Conn, Duration)> {
 
 /// Our handshake and, without waiting for theirs, what we have and that we want something: a peer that unchokes the
 /// interested then does so a round trip earlier. A bitfield is what peers with and without BEP 6 both take first, even
-/// an empty one. Gives the pieces it told of.
-fn first_bytes(shared: &Shared) -> (BytesMut, Option<PieceSet>) {
+/// an empty one. Gives the pieces it told of. `bare`: nothing but the handshake.
+fn first_bytes(shared: &Shared, bare: bool) -> (BytesMut, Option<PieceSet>) {
     let mut out = BytesMut::from(&Handshake::ours(shared.config.info_hash, shared.peer_id).encode()[..]);
-    let told = shared.have().filter(|h| !h.is_full() && h.universe() <= MAX_EARLY_PIECES);
+    let told = shared.have().filter(|h| !bare && !h.is_full() && h.universe() <= MAX_EARLY_PIECES);
     if let Some(have) = &told {
         Message::Bitfield(Bytes::from(have.to_wire())).put(&mut out);
         Message::Interested.put(&mut out);

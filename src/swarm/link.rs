@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures::FutureExt;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::api::{LinkInfo, LinkSource, SwarmEvent};
 use super::client;
@@ -37,6 +37,8 @@ const KEEP_ALIVE_RQBIT: Duration = Duration::from_secs(7);
 pub enum LinkEnd {
     #[error("the peer closed the connection")]
     Closed,
+    #[error("the peer closed the connection without a word")]
+    Mute,
     #[error("the connection broke: {0}")]
     Io(#[from] std::io::Error),
     #[error("the peer was dropped: {0}")]
@@ -94,11 +96,15 @@ pub async fn run(shared: &Arc<Shared>, shaken: Shaken) -> Result<(), NoPlace> {
         encrypted: shake.ciphers.is_some(),
         utp: conn.is_utp(),
     };
-    let mut up = false;
+    let (mut up, early) = (false, told.is_some());
     let end = AssertUnwindSafe(live(shared, place, conn, shake, told, info, &mut up)).catch_unwind().await;
-    let reason = end.unwrap_or(LinkEnd::Panicked).to_string();
+    let end = end.unwrap_or(LinkEnd::Panicked);
+    let reason = end.to_string();
     shared.metadata.lock().refused(link, None);
     shared.leave(link);
+    if outgoing && early && matches!(end, LinkEnd::Mute) {
+        shared.book.lock().choked_on_early_bytes(addr, Instant::now());
+    }
     tracing::debug!(%addr, %reason, "link down");
     if up {
         let _ = shared.tell(SwarmEvent::Down { link, reason }).await;
@@ -138,10 +144,14 @@ async fn live(
     *up = true;
     let keep_alive = if peer.peer_id.starts_with(b"-rQ") { KEEP_ALIVE_RQBIT } else { KEEP_ALIVE };
     let mut reader = Reader::new(shared, link, addr, queue.clone(), peer.fast, known);
-    tokio::select! {
+    let end = tokio::select! {
         end = reader.run(rd, early, torrent) => end,
         end = write(shared, link, &queue, wr, keep_alive) => end,
         () = close.cancelled() => LinkEnd::ByUs,
+    };
+    match end {
+        LinkEnd::Closed | LinkEnd::Io(_) if !reader.spoke => LinkEnd::Mute,
+        end => end,
     }
 }
 

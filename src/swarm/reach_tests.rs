@@ -68,7 +68,7 @@ async fn each_policy_reaches_each_that_it_may() {
         assert_eq!((there.encrypted, here.encrypted), (encrypted, encrypted), "{dials:?} to {listens:?}");
         let way = leech.swarm.shared.book.lock().way(seed.addr());
         let manner = if encrypted { Manner::Obfuscated } else { Manner::Plain };
-        assert_eq!(way, Way { manner: Some(manner), utp_first: false });
+        assert_eq!(way, Way { manner: Some(manner), ..Way::default() });
     }
 }
 
@@ -82,7 +82,7 @@ async fn blocks_arrive_whole_over_an_encrypted_link_and_over_utp() {
         {
             let mut book = leech.swarm.shared.book.lock();
             book.add(seed.addr(), LinkSource::User, tokio::time::Instant::now());
-            book.went(seed.addr(), Way { manner: None, utp_first: utp });
+            book.went(seed.addr(), Way { utp_first: utp, ..Way::default() });
         }
         leech.swarm.shared.dial.notify_one();
         let ((_, there), (_, here)) = (leech.up().await, seed.up().await);
@@ -195,7 +195,7 @@ async fn a_receive_budget_holds_over_utp_too() {
     {
         let mut book = leech.swarm.shared.book.lock();
         book.add(seed.addr(), LinkSource::User, tokio::time::Instant::now());
-        book.went(seed.addr(), Way { manner: None, utp_first: true });
+        book.went(seed.addr(), Way { utp_first: true, ..Way::default() });
     }
     let rate: u64 = 1_000_000;
     leech.swarm.set_receive_budget(Some(rate));

@@ -59,6 +59,8 @@ pub struct Reader<'a> {
     pex_heard: Option<Instant>,
     pex_next: Instant,
     pex_told: pex::Told,
+    /// The peer said anything at all.
+    pub spoke: bool,
 }
 
 type Step = Result<(), LinkEnd>;
@@ -88,6 +90,7 @@ impl<'a> Reader<'a> {
             pex_heard: None,
             pex_next: Instant::now() + pex::FIRST,
             pex_told: pex::Told::default(),
+            spoke: false,
         }
     }
 
@@ -192,6 +195,7 @@ impl<'a> Reader<'a> {
 
     async fn handle(&mut self, m: Message) -> Step {
         let link = self.link;
+        self.spoke = true;
         match m {
             Message::KeepAlive | Message::Port(_) | Message::Suggest(_) | Message::AllowedFast(_) => Ok(()),
             Message::Choke => self.choke(true).await,
