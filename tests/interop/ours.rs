@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sluicegate::stream::{Stream, StreamConfig, StreamSource, StreamStatus};
-use sluicegate::swarm::api::Encryption;
+use sluicegate::swarm::api::{Encryption, Network};
 use sluicegate::torrent::{Magnet, Metainfo};
 use tokio::runtime::Runtime;
 
@@ -67,6 +67,7 @@ impl Ours {
             max_links: 50,
             encryption: Encryption::Prefer,
             utp: true,
+            network: Network::default(),
         };
         change(&mut config);
         let addr = config.listen.unwrap();
