@@ -29,7 +29,8 @@ mod reader;
 mod shared;
 mod tracker;
 mod udp_tracker;
-mod wire;
+// For the benches and the fuzzers.
+pub mod wire;
 
 #[cfg(test)]
 mod hostile;
