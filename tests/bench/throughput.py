@@ -22,7 +22,7 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 LT = [sys.executable, os.path.join(HERE, "lt.py")]
 SEEDS = 4
-# Issue's own bar: ours must reach this share of libtorrent's.
+# The bar: ours must reach this share of libtorrent's.
 WANTED = 0.8
 
 
@@ -145,4 +145,5 @@ def main():
     sys.exit(0 if all(good) else 1)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -167,7 +167,10 @@ fn fetch(c: &Common) {
     // A clock that stands: nothing is pressing, all of the film is worth having.
     s.stream.playhead(MediaTime::ZERO, Phase::Paused);
     let all = s.meta.layout.piece_count();
-    s.wait(Duration::from_secs_f64(c.limit), "the download", || s.pieces_here() == all);
+    s.wait(Duration::from_secs_f64(c.limit), "the download", || {
+        s.stream.playhead(MediaTime::ZERO, Phase::Paused);
+        s.pieces_here() == all
+    });
     drop(reader);
     s.end(start, json!({}));
 }
