@@ -18,6 +18,7 @@ use super::book::Book;
 use super::budget::Budget;
 use super::handshake;
 use super::metadata::Fetch;
+use super::pex::{self, Peer};
 use super::queue::Queue;
 use super::wire::Message;
 use crate::units::{Layout, LinkId, PieceIndex, PieceSet};
@@ -57,6 +58,8 @@ struct LinkEntry {
     listens: Option<SocketAddr>,
     outgoing: bool,
     since: Instant,
+    /// What others hear of it (BEP 11).
+    flags: u8,
 }
 
 /// A link's place in the swarm.
@@ -173,15 +176,26 @@ impl Shared {
             }
         }
         if t.private {
-            self.private.store(true, Ordering::Relaxed);
-            self.public_discovery.cancel();
+            self.go_private();
         }
         self.metadata.lock().finish();
         // Links that shook hands before could not be told what we have.
         for queue in self.queues() {
-            fresh.iter().for_each(|p| queue.push(Message::Have(p.0)));
+            for p in fresh.iter() {
+                queue.push(Message::Have(p.0));
+            }
         }
         self.torrent.send_replace(Some(Arc::new(Known { layout: t.layout, info_bytes: t.info_bytes })));
+    }
+
+    /// BEP 27: from now on trackers only; whoever was found another way, before that was known, is let go.
+    fn go_private(&self) {
+        self.private.store(true, Ordering::Relaxed);
+        self.public_discovery.cancel();
+        let strangers = self.book.lock().forget_public();
+        for link in strangers {
+            self.close(link, false);
+        }
     }
 
     /// BEP 27: from the configuration or from the torrent itself.
@@ -198,6 +212,16 @@ impl Shared {
         if let Some(have) = self.have.lock().as_mut() {
             have.insert(piece);
         }
+    }
+
+    /// We have a piece no longer. False when we had it not.
+    pub fn lost(&self, piece: PieceIndex) -> bool {
+        self.have.lock().as_mut().is_some_and(|have| have.remove(piece))
+    }
+
+    /// Whether we have this piece.
+    pub fn has(&self, piece: PieceIndex) -> bool {
+        self.have.lock().as_ref().is_some_and(|have| have.contains(piece))
     }
 
     /// What we have; `None` before the torrent is known.
@@ -225,6 +249,37 @@ impl Shared {
         }
         if new {
             self.dial.notify_one();
+        }
+    }
+
+    /// Addresses that a peer told of, with what it says of them.
+    pub fn found_by_pex(&self, peers: impl IntoIterator<Item = Peer>) {
+        // Two that have everything have nothing to say to each other.
+        let seeding = self.have.lock().as_ref().is_some_and(PieceSet::is_full);
+        let now = Instant::now();
+        let mut new = false;
+        {
+            let mut book = self.book.lock();
+            for p in peers.into_iter().filter(|p| !(seeding && p.flags & pex::SEED != 0)) {
+                new |= book.add(p.addr, LinkSource::Pex, now);
+                book.hint(p.addr, p.flags);
+            }
+        }
+        if new {
+            self.dial.notify_one();
+        }
+    }
+
+    /// Notes what others may hear of a peer.
+    pub fn flag(&self, link: LinkId, flag: u8) {
+        if let Some(l) = self.links.lock().get_mut(&link) {
+            l.flags |= flag;
+        }
+    }
+
+    pub fn unflag(&self, link: LinkId, flag: u8) {
+        if let Some(l) = self.links.lock().get_mut(&link) {
+            l.flags &= !flag;
         }
     }
 
@@ -269,6 +324,7 @@ impl Shared {
             listens: outgoing.then_some(addr),
             outgoing,
             since: Instant::now(),
+            flags: if outgoing { pex::REACHABLE } else { 0 },
         };
         links.insert(link, entry);
         Ok(Place { link, queue, close })
@@ -321,8 +377,10 @@ impl Shared {
     }
 
     /// Peers that others may be told of, but for the one behind `link`.
-    pub fn dialable(&self, link: LinkId) -> Vec<SocketAddr> {
-        self.links.lock().iter().filter(|(id, _)| **id != link).filter_map(|(_, l)| l.listens).collect()
+    pub fn dialable(&self, link: LinkId) -> Vec<Peer> {
+        let links = self.links.lock();
+        let others = links.iter().filter(|(id, _)| **id != link);
+        others.filter_map(|(_, l)| Some(Peer { addr: l.listens?, flags: l.flags })).collect()
     }
 
     /// Sets one line of the status; `rank` orders them.
