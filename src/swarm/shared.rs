@@ -20,6 +20,7 @@ use super::handshake;
 use super::metadata::Fetch;
 use super::pex::{self, Peer};
 use super::queue::Queue;
+use super::tracker::Counts;
 use super::wire::Message;
 use crate::units::{Layout, LinkId, PieceIndex, PieceSet};
 
@@ -98,6 +99,10 @@ pub struct Shared {
     pub budget: Budget,
     pub traffic: Traffic,
     board: Mutex<BTreeMap<(u8, String), String>>,
+    /// Seeds and others by tracker.
+    counts: Mutex<HashMap<String, Counts>>,
+    /// All pieces are here.
+    pub done: watch::Sender<bool>,
     private: AtomicBool,
     /// Ends DHT and LSD, once the torrent turns out to be private.
     pub public_discovery: CancellationToken,
@@ -124,6 +129,8 @@ impl Shared {
             budget: Budget::new(),
             traffic: Traffic::default(),
             board: Mutex::default(),
+            counts: Mutex::default(),
+            done: watch::Sender::new(false),
             private: AtomicBool::new(config.private),
             public_discovery: cancel.child_token(),
             cancel,
@@ -209,8 +216,9 @@ impl Shared {
 
     /// We have a piece now.
     pub fn got(&self, piece: PieceIndex) {
-        if let Some(have) = self.have.lock().as_mut() {
-            have.insert(piece);
+        let all = self.have.lock().as_mut().is_some_and(|have| have.insert(piece) && have.is_full());
+        if all {
+            self.done.send_replace(true);
         }
     }
 
@@ -388,6 +396,11 @@ impl Shared {
         self.board.lock().insert((rank, key.into()), line);
     }
 
+    /// A tracker told how many are in the swarm.
+    pub fn counted(&self, tracker: &str, counts: Counts) {
+        self.counts.lock().insert(tracker.to_owned(), counts);
+    }
+
     pub fn status(&self) -> DiscoveryStatus {
         let (known, connecting) = {
             let book = self.book.lock();
@@ -396,7 +409,11 @@ impl Shared {
         let t = &self.traffic;
         let load = |c: &AtomicU64| c.load(Ordering::Relaxed);
         let protocol = load(&t.total).saturating_sub(load(&t.payload_in)).saturating_sub(load(&t.payload_out));
+        // Each tracker knows a part of the swarm, and most know the same one.
+        let most = self.counts.lock().values().copied().max_by_key(|c| c.seeds.saturating_add(c.others));
         DiscoveryStatus {
+            seeds: most.map(|c| c.seeds),
+            others: most.map(|c| c.others),
             sources: self.board.lock().values().cloned().collect(),
             known,
             connecting,

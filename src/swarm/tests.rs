@@ -285,7 +285,8 @@ async fn peers_are_found_through_http_trackers_and_through_peers() {
             let mut request = vec![0; 4096];
             let n = s.read(&mut request).await.unwrap_or(0);
             let _ = asked.send(String::from_utf8_lossy(&request[..n]).into_owned()).await;
-            let body = [&b"d8:intervali0e5:peers6:\x7f\x00\x00\x01"[..], &port, b"e"].concat();
+            let body =
+                [&b"d8:completei1e10:incompletei0e8:intervali0e5:peers6:\x7f\x00\x00\x01"[..], &port, b"e"].concat();
             let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
             let _ = s.write_all(&[head.as_bytes(), &body].concat()).await;
         }
@@ -298,7 +299,7 @@ async fn peers_are_found_through_http_trackers_and_through_peers() {
     let first = announces.recv().await.unwrap();
     assert!(first.contains("auth=1&info_hash=") && first.contains("event=started"), "{first}");
     assert!(first.contains(&format!("port={}&", side.addr().port())) && first.contains("left=131072&"), "{first}");
-    assert!(side.swarm.status().sources.iter().any(|s| s.ends_with("· 1 peer")));
+    assert!(side.swarm.status().sources.iter().any(|s| s.ends_with("· 1 peer · 1 seed, 0 others")));
     side.swarm.shutdown().await;
     let last = announces.recv().await.unwrap();
     assert!(last.contains("event=stopped"), "an interval of 0 is not obeyed: {last}");
