@@ -285,47 +285,5 @@ fn parse(text: &str) -> Vec<Node> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn node(n: u8) -> Node {
-        (Id20::new([n; 20]), SocketAddr::from(([10, 0, 0, n], 6881)))
-    }
-
-    #[test]
-    fn nodes_are_written_and_read_and_garbage_is_not() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("c").join("nodes");
-        let some = vec![node(1), (Id20::new([9; 20]), "[2001:db8::1]:7".parse().unwrap())];
-        write(&path, &some).unwrap();
-        assert_eq!(parse(&std::fs::read_to_string(&path).unwrap()), some);
-        let id = "ab".repeat(20);
-        let text = format!("{HEAD}\nx\n{id} 1.2.3.4:0\n{id} nope\nzz 1.2.3.4:5\n{id} 1.2.3.4:5\n{id} 0.0.0.0:9\n\0");
-        assert_eq!(parse(&text).len(), 1);
-        assert_eq!(parse(&format!("{id} 1.2.3.4:5\n")), [], "another program's file");
-        let many: String = (0..5000).map(|i| format!("{id} 10.0.{}.{}:1\n", i / 256, i % 256)).collect();
-        assert!(parse(&format!("{HEAD}\n{many}")).len() <= MAX_NODES);
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn any_file_is_read(text in "\\PC{0,200}") {
-            let _ = parse(&format!("{HEAD}\n{text}"));
-        }
-    }
-
-    async fn start(nodes: &[Node], bootstrap: Vec<String>) -> Dht {
-        let config = DhtConfig {
-            bootstrap_addrs: Some(bootstrap),
-            listen_addr: Some("127.0.0.1:0".parse().unwrap()),
-            ..knowing(nodes)
-        };
-        DhtState::with_config(config).await.unwrap()
-    }
-
-    #[tokio::test]
-    async fn the_crate_still_takes_a_table_from_text() {
-        let known = start(&[node(1), node(2)], vec!["127.0.0.1:9".into()]).await;
-        assert_eq!(known.stats().routing_table_size, 2);
-    }
-}
+#[path = "dht_tests.rs"]
+mod tests;
