@@ -47,7 +47,7 @@ impl Services {
             tcp(&here, "http-tracker", HTTP_TRACKER, |s, _| http_tracker(s));
             tcp(&here, "web", WEB, move |s, _| web(s, &file));
             tcp(&here, "peer", PEER, |s, _| drop(s));
-            tcp(&here, "socks", SOCKS, |s, log| drop(socks(s, log)));
+            tcp(&here, "socks", SOCKS, |s, log| _ = socks(s, log));
         });
         Services(log)
     }
@@ -174,7 +174,7 @@ fn web(stream: TcpStream, file: &PathBuf) {
 
 /// RFC 1928 with user name and password. Names are all here.
 fn socks(mut s: TcpStream, log: &Arc<Log>) -> Option<()> {
-    let mut take = |n: usize, s: &mut TcpStream| {
+    let take = |n: usize, s: &mut TcpStream| {
         let mut buf = vec![0; n];
         s.read_exact(&mut buf).ok().map(|()| buf)
     };
