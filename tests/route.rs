@@ -17,6 +17,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use services::{DNS, HTTP_TRACKER, PEER, SOCKS, Services, UDP_TRACKER, WEB};
+use support::frames::{assert_same, reference};
+use support::player::Home;
+use support::seed::Seed;
 use support::torrent::Torrent;
 use support::{TempDir, media, temp_dir, wait_for};
 use world::{Play, World};
@@ -122,6 +125,21 @@ fn while_the_interface_is_away_nothing_leaves_at_all() {
     });
     play.end();
     assert_eq!((world.sent("bad"), services.seen().len()), (0, 0), "{}", play.said());
+}
+
+#[test]
+fn a_peer_at_an_ipv6_address_plays() {
+    if std::net::TcpListener::bind("[::1]:0").is_err() {
+        eprintln!("not tested: this machine has no IPv6");
+        return;
+    }
+    let (film, dir) = (media::mp4(), temp_dir());
+    let torrent = Torrent::of(&film, dir.path(), 32);
+    let seed = Seed::start(&torrent, None);
+    let peer = format!("[::1]:{}", seed.addr.port());
+    let args = ["--peer", &peer, "--listen", "[::]:0", "--no-clock", "--frames-md5", "frames.txt"];
+    let played = Home::new().play(torrent.path, args).ok();
+    assert_same(&played.frames, &reference(&film));
 }
 
 #[test]
