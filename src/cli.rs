@@ -14,6 +14,8 @@ use std::time::Instant;
 use clap::{Args, Parser, Subcommand};
 #[cfg(feature = "gui")]
 use sluicegate::app::args::{PeerAddr, SeekAt, http_url, listen_addr, seconds};
+#[cfg(feature = "gui")]
+use sluicegate::net::{Bind, Socks5};
 
 /// What a new user tries first.
 #[cfg(feature = "gui")]
@@ -146,6 +148,26 @@ struct NetArgs {
     /// Accept peers at this address and port.
     #[arg(long, value_name = "ADDR", value_parser = listen_addr)]
     listen: Option<std::net::SocketAddr>,
+
+    /// Send only through this network interface or from this address; while it is away, nothing is sent.
+    #[arg(long, value_name = "WHERE")]
+    bind: Option<Bind>,
+
+    /// Send only by this SOCKS5 proxy: socks5://[USER:PASSWORD@]ADDRESS:PORT.
+    #[arg(long, value_name = "PROXY")]
+    proxy: Option<Socks5>,
+
+    /// With --bind, look names up at this name server.
+    #[arg(long, value_name = "ADDR")]
+    name_server: Option<std::net::IpAddr>,
+
+    /// Neither dial nor accept the addresses in this file (PeerGuardian, eMule or CIDR lines; may be gzipped).
+    #[arg(long, value_name = "FILE")]
+    blocklist: Option<PathBuf>,
+
+    /// Do not ask the router to let peers in.
+    #[arg(long)]
+    no_portmap: bool,
 }
 
 #[derive(Debug, Args)]

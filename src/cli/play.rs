@@ -25,6 +25,11 @@ impl From<NetArgs> for NetOverrides {
             no_dht: a.no_dht,
             no_server: a.no_server,
             no_swarm: a.no_swarm,
+            bind: a.bind,
+            proxy: a.proxy,
+            name_server: a.name_server,
+            blocklist: a.blocklist,
+            no_portmap: a.no_portmap,
         }
     }
 }

@@ -24,6 +24,7 @@ pub use error::StreamError;
 pub use status::{StreamPeer, StreamStatus};
 
 use crate::engine::{self, Event};
+use crate::swarm::Network;
 use crate::torrent::{Magnet, Metainfo, Store};
 use crate::units::MediaTime;
 use reader::Reader;
@@ -46,6 +47,8 @@ pub struct StreamConfig {
     pub use_server: bool,
     pub use_swarm: bool,
     pub max_links: usize,
+    /// Which way packets leave, and who may not be met.
+    pub network: Network,
 }
 
 /// What to stream.

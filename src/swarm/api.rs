@@ -1,10 +1,14 @@
 //! What the swarm is told and what it tells: one channel each way, plain values.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::blocklist::Blocklist;
+use crate::net::NetRoute;
 use crate::torrent::InfoHash;
 use crate::units::{Layout, LinkId, PieceIndex, PieceSet};
 
@@ -25,6 +29,22 @@ pub struct SwarmConfig {
     pub private: bool,
     /// Links at most, both ways together.
     pub max_links: usize,
+    pub network: Network,
+}
+
+/// How this machine meets the network, whatever the torrent.
+#[derive(Debug, Clone, Default)]
+pub struct Network {
+    /// Which way packets leave.
+    pub route: NetRoute,
+    /// Addresses that are neither dialled nor accepted.
+    pub blocklist: Option<Arc<Blocklist>>,
+    /// Ask the router to let peers in (UPnP, PCP, NAT-PMP).
+    pub map_port: bool,
+    /// Nodes of the DHT are remembered in this file.
+    pub dht_nodes: Option<PathBuf>,
+    /// Where the DHT is joined, `HOST:PORT`; empty: at the well-known nodes.
+    pub dht_bootstrap: Vec<String>,
 }
 
 /// The torrent, once known: from a file at the start, or from a peer later.

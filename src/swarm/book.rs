@@ -4,11 +4,13 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::api::LinkSource;
+use super::blocklist::Blocklist;
 use super::pex::SEED;
 use crate::units::LinkId;
 
@@ -41,6 +43,8 @@ struct Entry {
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Book {
+    /// Whom the user never wants to meet.
+    blocklist: Option<Arc<Blocklist>>,
     entries: HashMap<SocketAddr, Entry>,
     banned_ips: HashSet<IpAddr>,
     /// On this machine and behind it, where one address stands for many peers.
@@ -72,6 +76,10 @@ fn plausible(addr: SocketAddr) -> bool {
 }
 
 impl Book {
+    pub fn new(blocklist: Option<Arc<Blocklist>>) -> Self {
+        Self { blocklist, ..Self::default() }
+    }
+
     /// Adds an address; true when it is new and worth a dial.
     pub fn add(&mut self, addr: SocketAddr, source: LinkSource, now: Instant) -> bool {
         let addr = plain(addr);
@@ -202,9 +210,12 @@ impl Book {
         self.entries.remove(&addr);
     }
 
+    /// Banned by us, or by the user's blocklist.
     pub fn is_banned(&self, addr: SocketAddr) -> bool {
         let addr = plain(addr);
-        self.banned_ips.contains(&addr.ip()) || self.banned_addrs.contains(&addr)
+        self.banned_ips.contains(&addr.ip())
+            || self.banned_addrs.contains(&addr)
+            || self.blocklist.as_ref().is_some_and(|b| b.blocks(addr.ip()))
     }
 
     pub fn len(&self) -> usize {

@@ -80,7 +80,9 @@ async fn dial(shared: &Arc<Shared>, addr: SocketAddr, source: LinkSource) {
 async fn connect(shared: &Shared, addr: SocketAddr, source: LinkSource) -> Result<Shaken, LinkEnd> {
     let started = Instant::now();
     let timed_out = || LinkEnd::Io(std::io::ErrorKind::TimedOut.into());
-    let mut stream = timeout(CONNECT_TIMEOUT, TcpStream::connect(addr)).await.map_err(|_| timed_out())??;
+    let route = &shared.config.network.route;
+    let connected = timeout(route.patience(CONNECT_TIMEOUT), route.connect_tcp(addr)).await;
+    let mut stream = connected.map_err(|_| timed_out())??;
     let rtt = Some(started.elapsed());
     link::tune(&stream);
     let (first, told) = first_bytes(shared);

@@ -7,7 +7,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -19,6 +18,7 @@ use super::handshake::{self, Handshake};
 use super::link::{self, LinkEnd, Shaken};
 use super::shared::Shared;
 use super::wire::WireError;
+use crate::net::NetRoute;
 
 const MAX_PENDING: usize = 100;
 
@@ -33,7 +33,8 @@ pub struct Listening {
 
 /// Binds `addr`, or the same address with a free port when its port is taken. An unspecified address is joined by
 /// that of the other family, where this machine has it.
-pub fn bind(addr: SocketAddr) -> io::Result<Listening> {
+pub fn bind(route: &NetRoute, addr: SocketAddr) -> io::Result<Listening> {
+    let bind_one = |addr| route.listen(addr);
     let first = bind_one(addr).map(|s| (s, None)).or_else(|e| match addr.ip() {
         // A machine without IPv6.
         IpAddr::V6(ip) if ip.is_unspecified() && e.kind() != io::ErrorKind::AddrInUse => {
@@ -54,20 +55,6 @@ pub fn bind(addr: SocketAddr) -> io::Result<Listening> {
     };
     sockets.extend(other.and_then(|ip| bind_one(SocketAddr::new(ip, local.port())).ok()));
     Ok(Listening { sockets, local, busy })
-}
-
-fn bind_one(addr: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
-    if addr.is_ipv6() {
-        // Its own socket for each family: whether one takes both depends on the machine.
-        socket.set_only_v6(true)?;
-    }
-    #[cfg(unix)]
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&addr.into())?;
-    socket.listen(128)?;
-    TcpListener::from_std(socket.into())
 }
 
 /// Accepts until the swarm ends.
@@ -138,16 +125,17 @@ mod tests {
 
     #[tokio::test]
     async fn an_unspecified_address_takes_both_families() {
-        let v4 = bind("0.0.0.0:0".parse().unwrap()).unwrap();
+        let direct = NetRoute::default();
+        let v4 = bind(&direct, "0.0.0.0:0".parse().unwrap()).unwrap();
         let port = v4.local.port();
         TcpStream::connect(("127.0.0.1", port)).await.unwrap();
         // Only where this machine has IPv6 at all.
         if std::net::TcpListener::bind("[::1]:0").is_ok() {
             TcpStream::connect(("::1", port)).await.unwrap();
-            let v6 = bind("[::]:0".parse().unwrap()).unwrap();
+            let v6 = bind(&direct, "[::]:0".parse().unwrap()).unwrap();
             TcpStream::connect(("127.0.0.1", v6.local.port())).await.unwrap();
         }
-        assert_eq!(bind(v4.local).unwrap().busy, Some(port));
-        assert!(bind("203.0.113.1:0".parse().unwrap()).is_err(), "not an address of this machine");
+        assert_eq!(bind(&direct, v4.local).unwrap().busy, Some(port));
+        assert!(bind(&direct, "203.0.113.1:0".parse().unwrap()).is_err(), "not an address of this machine");
     }
 }

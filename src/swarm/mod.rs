@@ -13,9 +13,11 @@
 pub mod api;
 
 mod benc;
+pub mod blocklist;
 mod book;
 mod budget;
 mod client;
+mod dht;
 mod dial;
 mod discovery;
 mod fast;
@@ -25,6 +27,7 @@ mod link;
 mod listener;
 mod metadata;
 mod pex;
+mod portmap;
 mod queue;
 mod reader;
 mod shared;
@@ -47,7 +50,9 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-pub use self::api::{DiscoveryStatus, KnownTorrent, LinkCommand, LinkInfo, LinkSource, SwarmConfig, SwarmEvent};
+pub use self::api::{
+    DiscoveryStatus, KnownTorrent, LinkCommand, LinkInfo, LinkSource, Network, SwarmConfig, SwarmEvent,
+};
 use self::shared::Shared;
 use self::wire::{Message, Span};
 use crate::units::{LinkId, PieceIndex};
@@ -80,8 +85,14 @@ impl Swarm {
     ) -> Result<Self, SwarmError> {
         // Sockets register with the runtime they are made in.
         let _in_runtime = rt.enter();
-        let listening = match config.listen {
-            Some(addr) => Some(listener::bind(addr).map_err(|source| SwarmError::Listen { addr, source })?),
+        let route = &config.network.route;
+        let listening = match config.listen.filter(|_| route.takes_incoming()) {
+            Some(addr) => match listener::bind(route, addr) {
+                Ok(listening) => Some(listening),
+                // The interface may come up yet: until then peers are only dialled, and that fails for the same reason.
+                Err(_) if route.bind.is_some() => None,
+                Err(source) => return Err(SwarmError::Listen { addr, source }),
+            },
             None => None,
         };
         let shared = Arc::new(Shared::new(config, events, listening.as_ref().map(|l| l.local)));

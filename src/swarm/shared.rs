@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -93,6 +93,8 @@ pub struct Shared {
     links: Mutex<HashMap<LinkId, LinkEntry>>,
     next_link: AtomicU32,
     pub book: Mutex<Book>,
+    /// The port a router opened for us, where it is not our own; 0 where there is none.
+    pub public_port: AtomicU16,
     pub dial: Notify,
     pub want: AtomicUsize,
     pub metadata: Mutex<Fetch>,
@@ -122,7 +124,8 @@ impl Shared {
             have: Mutex::new(None),
             links: Mutex::default(),
             next_link: AtomicU32::new(1),
-            book: Mutex::default(),
+            book: Mutex::new(Book::new(config.network.blocklist.clone())),
+            public_port: AtomicU16::new(0),
             dial: Notify::new(),
             want: AtomicUsize::new(config.max_links),
             metadata: Mutex::default(),
@@ -288,6 +291,14 @@ impl Shared {
     pub fn unflag(&self, link: LinkId, flag: u8) {
         if let Some(l) = self.links.lock().get_mut(&link) {
             l.flags &= !flag;
+        }
+    }
+
+    /// Where the world can dial us; `None` where it cannot.
+    pub fn public_port(&self) -> Option<u16> {
+        match self.public_port.load(Ordering::Relaxed) {
+            0 => self.local.map(|l| l.port()),
+            port => Some(port),
         }
     }
 
