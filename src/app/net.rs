@@ -8,6 +8,7 @@ use crate::app::paths::Paths;
 use crate::app::session::NetOptions;
 use crate::app::settings::Settings;
 use crate::net::{Bind, NetRoute, Socks5};
+use crate::swarm::api::Encryption;
 
 /// Nodes of the DHT, beside the pieces.
 const DHT_NODES: &str = "dht-nodes";
@@ -22,6 +23,8 @@ pub struct NetOverrides {
     pub no_dht: bool,
     pub no_server: bool,
     pub no_swarm: bool,
+    pub encryption: Option<Encryption>,
+    pub no_utp: bool,
     pub bind: Option<Bind>,
     pub proxy: Option<Socks5>,
     pub name_server: Option<IpAddr>,
@@ -47,6 +50,8 @@ impl NetOverrides {
             use_server: settings.use_server && !self.no_server,
             use_swarm: !self.no_swarm,
             max_links: settings.max_links,
+            encryption: self.encryption.unwrap_or(settings.encryption),
+            utp: settings.utp && !self.no_utp,
             route: self.route(settings),
             blocklist: self.blocklist.as_ref().or(settings.blocklist.as_ref()).cloned(),
             map_port: settings.map_port && !self.no_portmap,
@@ -87,7 +92,7 @@ mod tests {
         let paths = Paths::below(std::path::Path::new("/x"));
         let n = NetOverrides::default().over(&settings, &paths);
         assert_eq!((n.cache_dir.as_path(), n.listen.unwrap().port()), (std::path::Path::new("/x/cache"), 7));
-        assert!(n.dht && n.use_server && n.use_swarm);
+        assert!(n.dht && n.use_server && n.use_swarm && n.utp && n.encryption == Encryption::Prefer);
         let o = NetOverrides {
             cache: Some("/c".into()),
             listen: Some("127.0.0.1:9".parse().unwrap()),
@@ -95,11 +100,13 @@ mod tests {
             no_dht: true,
             no_server: true,
             no_swarm: true,
+            encryption: Some(Encryption::Require),
+            no_utp: true,
             ..Default::default()
         };
         let n = o.over(&settings, &paths);
         assert_eq!((n.cache_dir.as_path(), n.listen.unwrap().port()), (std::path::Path::new("/c"), 9));
-        assert!(!n.dht && !n.use_server && !n.use_swarm);
+        assert!(!n.dht && !n.use_server && !n.use_swarm && !n.utp && n.encryption == Encryption::Require);
         assert_eq!(n.web_seeds, ["http://a/", "http://b/"]);
     }
 }

@@ -27,6 +27,7 @@ use crate::app::signal::Signal;
 use crate::app::snapshot::{FileChoice, Opening, Playing};
 use crate::media::api::PlayerOptions;
 use crate::net::NetRoute;
+use crate::swarm::api::Encryption;
 use crate::units::MediaTime;
 
 pub use facts::{Facts, PeerFacts};
@@ -45,6 +46,8 @@ pub struct NetOptions {
     pub use_server: bool,
     pub use_swarm: bool,
     pub max_links: usize,
+    pub encryption: Encryption,
+    pub utp: bool,
     /// Which way packets leave.
     pub route: NetRoute,
     /// A file of addresses that are neither dialled nor accepted.

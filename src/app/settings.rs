@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::app::paths::{read_bounded, write_atomic};
 use crate::net::{Bind, NetRoute, Socks5};
+use crate::swarm::api::Encryption;
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
@@ -17,6 +18,8 @@ pub struct Settings {
     pub lsd: bool,
     pub pex: bool,
     pub max_links: usize,
+    pub encryption: Encryption,
+    pub utp: bool,
     pub use_server: bool,
     pub web_seeds: Vec<String>,
     pub cache_folder: Option<PathBuf>,
@@ -39,6 +42,8 @@ impl Default for Settings {
             pex: true,
             // Past some dozens, more links only share out the same access line; fewer would miss rare pieces.
             max_links: 60,
+            encryption: Encryption::Prefer,
+            utp: true,
             use_server: true,
             web_seeds: Vec::new(),
             cache_folder: None,
@@ -139,6 +144,11 @@ impl Settings {
             "lsd" => flag(&mut self.lsd),
             "map_port" => flag(&mut self.map_port),
             "pex" => flag(&mut self.pex),
+            "utp" => flag(&mut self.utp),
+            "encryption" => {
+                let policy = value.as_str().and_then(|s| crate::app::args::encryption(s).ok());
+                policy.map(|p| self.encryption = p).is_some()
+            }
             "use_server" => flag(&mut self.use_server),
             "listen_port" => value.as_integer().and_then(|n| n.try_into().ok()).map(|n| self.listen_port = n).is_some(),
             "max_links" => {
@@ -209,6 +219,8 @@ mod tests {
             "volume = nan",
             "volume = 2.0",
             "max_links = 0",
+            "encryption = \"some\"",
+            "utp = 1",
             "cache_folder = \"x\"",
             "web_seeds = [\"ftp://h\"]",
             "web_seeds = 3",
@@ -219,6 +231,8 @@ mod tests {
             assert_eq!(s, Settings::default(), "{bad}");
             assert!(p.unwrap().contains("left out"));
         }
+        let (s, p) = Settings::parse("encryption = \"off\"\nutp = false");
+        assert_eq!((s.encryption, s.utp, p), (Encryption::Off, false, None));
         let (s, p) = Settings::parse("lsd = false\nfoo = 1\nbar = 2");
         assert!(!s.lsd && p.unwrap().contains("1 more"));
     }

@@ -76,6 +76,13 @@ impl NetRoute {
         TcpListener::from_std(socket.into())
     }
 
+    /// A UDP socket on `at`, which takes datagrams from anybody; an unspecified address means the chosen one.
+    pub fn udp_at(&self, at: SocketAddr) -> io::Result<UdpSocket> {
+        let (socket, at) = self.at(at, Type::DGRAM)?;
+        socket.bind(&at.into())?;
+        UdpSocket::from_std(socket.into())
+    }
+
     /// What a crate that makes its own socket must bind it to, and the interface it must tie it to: those of uTP and the DHT.
     pub fn bind_for_crates(&self, at: SocketAddr) -> io::Result<(SocketAddr, Option<BindDevice>)> {
         let Some(way) = self.way()? else { return Ok((at, None)) };

@@ -155,10 +155,15 @@ async fn look(shared: &Arc<Shared>, dht: &Dht, nodes: &mut Vec<Node>) -> anyhow:
 /// the way out.
 async fn bootstrap(shared: &Shared, warm: bool) -> Vec<String> {
     let network = &shared.config.network;
-    let names: Vec<String> = match network.dht_bootstrap.as_slice() {
+    let mut names: Vec<String> = match network.dht_bootstrap.as_slice() {
         [] => BOOTSTRAP.map(str::to_owned).into(),
         own => own.to_vec(),
     };
+    let bare_v6 = |host: &str| host.contains(':');
+    names.extend(shared.config.nodes.iter().map(|(host, port)| match bare_v6(host) {
+        true => format!("[{host}]:{port}"),
+        false => format!("{host}:{port}"),
+    }));
     if network.route.is_direct() {
         return names;
     }

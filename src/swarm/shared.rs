@@ -20,12 +20,17 @@ use super::handshake;
 use super::metadata::Fetch;
 use super::pex::{self, Peer};
 use super::queue::Queue;
+use super::shake::{Manner, Shake};
 use super::tracker::Counts;
+use super::utp::Utp;
 use super::wire::Message;
 use crate::units::{Layout, LinkId, PieceIndex, PieceSet};
 
 /// Most links whatever the configuration says.
-const MAX_LINKS: usize = 500;
+pub const MAX_LINKS: usize = 500;
+
+/// Incoming links from one address: a household or a small office behind one router, not a crowd.
+const MAX_PER_ADDRESS: usize = 8;
 
 /// Of two links that grew towards each other, both sides keep the same one, as long as they are this young.
 const TIE_BREAK_AGE: std::time::Duration = std::time::Duration::from_secs(10);
@@ -57,6 +62,8 @@ struct LinkEntry {
     addr: SocketAddr,
     /// Where it can be dialled.
     listens: Option<SocketAddr>,
+    /// It shook hands obfuscated.
+    obfuscated: bool,
     outgoing: bool,
     since: Instant,
     /// What others hear of it (BEP 11).
@@ -80,12 +87,18 @@ pub enum NoPlace {
     Banned,
 }
 
+fn incoming(links: &HashMap<LinkId, LinkEntry>) -> usize {
+    links.values().filter(|l| !l.outgoing).count()
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Shared {
     pub config: SwarmConfig,
     pub peer_id: [u8; 20],
     pub local: Option<SocketAddr>,
+    /// `None` where it is switched off or no UDP port can be had.
+    pub utp: Option<Utp>,
     pub events: mpsc::Sender<SwarmEvent>,
     pub torrent: watch::Sender<Option<Arc<Known>>>,
     /// Pieces we have; told to each new link.
@@ -114,11 +127,17 @@ pub struct Shared {
 }
 
 impl Shared {
-    pub fn new(config: SwarmConfig, events: mpsc::Sender<SwarmEvent>, local: Option<SocketAddr>) -> Self {
+    pub fn new(
+        config: SwarmConfig,
+        events: mpsc::Sender<SwarmEvent>,
+        local: Option<SocketAddr>,
+        utp: Option<Utp>,
+    ) -> Self {
         let cancel = CancellationToken::new();
         Self {
             peer_id: handshake::new_peer_id(),
             local,
+            utp,
             events,
             torrent: watch::Sender::new(None),
             have: Mutex::new(None),
@@ -306,13 +325,33 @@ impl Shared {
         self.links.lock().len()
     }
 
+    /// Whether another incoming link would find a place.
+    pub fn has_room_for_strangers(&self) -> bool {
+        let links = self.links.lock();
+        links.len() < self.max_links() && incoming(&links) < self.max_incoming()
+    }
+
+    /// Incoming links at most: strangers who fill all the places there are must leave some for peers of our choice.
+    fn max_incoming(&self) -> usize {
+        self.max_links().div_ceil(4) * 3
+    }
+
+    /// Links, as far as they make dialling needless: incoming ones count for half of what is wanted at most, since nobody
+    /// knows what they are good for.
+    pub fn links_toward(&self, want: usize) -> usize {
+        let links = self.links.lock();
+        let incoming = incoming(&links);
+        links.len() - incoming + incoming.min(want / 2)
+    }
+
     /// Most links at once, as configured.
     pub fn max_links(&self) -> usize {
         self.config.max_links.min(MAX_LINKS)
     }
 
     /// A place for a peer that shook hands.
-    pub fn place(&self, peer: &handshake::Handshake, addr: SocketAddr, outgoing: bool) -> Result<Place, NoPlace> {
+    pub fn place(&self, shake: &Shake, addr: SocketAddr, outgoing: bool) -> Result<Place, NoPlace> {
+        let peer = &shake.peer;
         if peer.peer_id == self.peer_id {
             return Err(NoPlace::Ourselves);
         }
@@ -329,7 +368,11 @@ impl Shared {
             }
             twin.close.cancel();
         }
-        if links.len() >= self.max_links() {
+        let same = |l: &&LinkEntry| !l.outgoing && l.addr.ip() == addr.ip();
+        let crowded = !outgoing
+            && (incoming(&links) >= self.max_incoming()
+                || (!addr.ip().is_loopback() && links.values().filter(same).count() >= MAX_PER_ADDRESS));
+        if crowded || links.len() >= self.max_links() {
             return Err(NoPlace::Full);
         }
         let link = LinkId(self.next_link.fetch_add(1, Ordering::Relaxed));
@@ -341,9 +384,10 @@ impl Shared {
             peer_id: peer.peer_id,
             addr,
             listens: outgoing.then_some(addr),
+            obfuscated: shake.obfuscated,
             outgoing,
             since: Instant::now(),
-            flags: if outgoing { pex::REACHABLE } else { 0 },
+            flags: if outgoing { pex::REACHABLE } else { 0 } | if shake.obfuscated { pex::ENCRYPTS } else { 0 },
         };
         links.insert(link, entry);
         Ok(Place { link, queue, close })
@@ -351,7 +395,7 @@ impl Shared {
 
     /// An incoming link said where it listens. False when that peer has a link already.
     pub fn listens_at(&self, link: LinkId, port: u16) -> bool {
-        let addr = {
+        let (addr, obfuscated) = {
             let mut links = self.links.lock();
             let Some(l) = links.get_mut(&link) else { return true };
             if l.outgoing || l.listens.is_some() {
@@ -359,9 +403,14 @@ impl Shared {
             }
             let addr = SocketAddr::new(l.addr.ip(), port);
             l.listens = Some(addr);
-            addr
+            (addr, l.obfuscated)
         };
-        self.book.lock().linked(addr, link, LinkSource::Incoming, Instant::now())
+        let mut book = self.book.lock();
+        let new = book.linked(addr, link, LinkSource::Incoming, Instant::now());
+        if obfuscated {
+            book.likes(addr, Manner::Obfuscated);
+        }
+        new
     }
 
     /// The link ended.

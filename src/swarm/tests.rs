@@ -35,10 +35,13 @@ pub fn config(info_hash: [u8; 20], peers: Vec<SocketAddr>) -> SwarmConfig {
         peers,
         trackers: Vec::new(),
         dht: false,
+        nodes: Vec::new(),
         lsd: false,
         pex: true,
         private: false,
         max_links: 20,
+        encryption: Encryption::Prefer,
+        utp: false,
         network: crate::swarm::Network::default(),
     }
 }

@@ -278,6 +278,8 @@ impl Driver {
             use_server: net.use_server,
             use_swarm: net.use_swarm,
             max_links: net.max_links,
+            encryption: net.encryption,
+            utp: net.utp,
             network: Network {
                 route: net.route.clone(),
                 blocklist,
