@@ -24,6 +24,7 @@ mod handshake;
 mod http_tracker;
 mod link;
 mod listener;
+mod lookup;
 mod metadata;
 mod pex;
 mod portmap;
