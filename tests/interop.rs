@@ -25,6 +25,8 @@ mod foreign;
 mod libtorrent;
 #[path = "interop/matrix.rs"]
 mod matrix;
+#[path = "interop/meeting.rs"]
+mod meeting;
 #[path = "interop/ours.rs"]
 mod ours;
 #[path = "interop/player.rs"]
