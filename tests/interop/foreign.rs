@@ -8,7 +8,7 @@ use crate::content::Content;
 
 /// Longest wait for anything here: far more than a loaded machine needs, since Transmission alone may keep a new peer choked for
 /// ten seconds and more.
-pub const PATIENCE: Duration = Duration::from_secs(25);
+pub const PATIENCE: Duration = Duration::from_secs(90);
 
 /// How fast a foreign peer fetches, bytes per second: slow enough that there is something to look at while it does, since some
 /// hang up once they have all.

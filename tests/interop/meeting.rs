@@ -115,18 +115,17 @@ fn without_a_network() {
     eprintln!("this machine has no address but loopback: nothing was tested");
 }
 
-/// Both announce themselves to the group of BEP 14.
+/// Both announce themselves to the group of BEP 14, on loopback.
 #[test]
 fn the_local_network() {
-    let Some(ip) = own_address().filter(|_| libtorrent::is_here()) else { return without_a_network() };
+    if !libtorrent::is_here() {
+        return;
+    }
     let content = Content::folder();
     let lsd = with(json!({"enable_lsd": true}));
-    let mut seed = Libtorrent::start(&content, Given::Torrent, true, &[], &ip.to_string(), lsd);
+    let mut seed = Libtorrent::start(&content, Given::Torrent, true, &[], "127.0.0.1", lsd);
     seed.wait("its files to be checked", |now| (now["seeding"] == true).then_some(()));
-    let ours = Ours::start(&content, Given::Magnet, &[], false, |c| {
-        c.lsd = true;
-        c.listen = Some((ip, c.listen.unwrap().port()).into());
-    });
+    let ours = Ours::start(&content, Given::Magnet, &[], false, |c| c.lsd = true);
     ours.fetches(&content, &mut seed);
 }
 
