@@ -163,7 +163,7 @@ async fn transmission_gives_blocks_encrypted_and_over_utp() {
         {
             let mut book = side.swarm.shared.book.lock();
             book.add(daemon.addr, LinkSource::User, Instant::now());
-            book.went(daemon.addr, Way { manner: None, utp_first: net.utp });
+            book.went(daemon.addr, Way { utp_first: net.utp, ..Way::default() });
         }
         side.swarm.shared.dial.notify_one();
         let (link, info) = side.up().await;
