@@ -3,8 +3,9 @@
 //! ```text
 //! discovery (trackers, DHT, LSD) ─┐
 //! PEX, the user's peers ──────────┴► book ─► dial ─┐
-//!                                  listener ───────┴► link: reader ─► SwarmEvent ─► driver
-//!                                                           writer ◄─ queue ◄─ LinkCommand ┘
+//!                                  listener ───────┴► shake ─► link: reader ─► SwarmEvent ─► driver
+//!                                                                    writer ◄─ queue ◄─ LinkCommand ┘
+//!                                 over a conn: TCP or uTP, plain or encrypted (mse)
 //! ```
 //!
 //! Invariant: nothing in here decides what to ask of whom. Everything a stranger can make us hold is bounded: messages by
@@ -37,7 +38,8 @@ mod shared;
 mod tracker;
 mod udp_tracker;
 mod utp;
-mod wire;
+// For the benches and the fuzzers.
+pub mod wire;
 
 #[cfg(test)]
 mod hostile;
@@ -176,12 +178,16 @@ impl Swarm {
     pub async fn shutdown(&self) {
         self.shared.cancel.cancel();
         let deadline = Instant::now() + GOODBYE;
+        // Links end first, then what they ran over.
         while self.shared.tasks.load(Ordering::Acquire) > 0 {
             let ended = self.shared.task_ended.notified();
             if self.shared.tasks.load(Ordering::Acquire) == 0 || tokio::time::timeout_at(deadline, ended).await.is_err()
             {
                 break;
             }
+        }
+        if let Some(utp) = &self.shared.utp {
+            let _ = tokio::time::timeout_at(deadline, utp.close()).await;
         }
     }
 }

@@ -144,12 +144,28 @@ async fn what_is_swallowed_plain_is_tried_obfuscated() {
     between.abort();
 }
 
+/// Room for all those sockets beside those of other tests, where the system grants it.
+fn allow_many_files() {
+    #[cfg(unix)]
+    {
+        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: both calls read or fill the value they are given, and keep no pointer to it.
+        unsafe {
+            if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0 {
+                limit.rlim_cur = limit.rlim_cur.max(limit.rlim_max.min(8192));
+                libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
+            }
+        }
+    }
+}
+
 /// Five hundred strangers who say nothing hold little, keep nobody out, and are gone after their time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn five_hundred_silent_connections_keep_nobody_out() {
     let (t, hash) = known(PIECES, 0..PIECES);
     let seed = Side::start(config(hash, vec![]), Some(t));
     let addr: SocketAddr = seed.addr();
+    allow_many_files();
     let mut silent = Vec::new();
     for _ in 0..500 {
         // A machine may allow fewer files than that; what there is must do.
@@ -189,4 +205,58 @@ async fn a_receive_budget_holds_over_utp_too() {
     // Never faster than the budget lets it; how much slower is the machine's affair.
     let least = u64::from(PIECES) * 32768 * 1000 / rate;
     assert!(start.elapsed() + Duration::from_millis(200) >= Duration::from_millis(least), "{:?}", start.elapsed());
+}
+
+/// Strangers who shake hands and then do nothing take their share of places, and the peers of our choice find room.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn idle_strangers_leave_room_for_peers_of_our_choice() {
+    let (t, hash) = known(5, [0]);
+    let mut side = Side::start(SwarmConfig { max_links: 8, ..config(hash, vec![]) }, Some(t.clone()));
+    let mut idle = Vec::new();
+    for id in 0..8 {
+        let mut s = TcpStream::connect(side.addr()).await.unwrap();
+        s.write_all(&Handshake::ours(InfoHash(hash), [id; 20]).encode()).await.unwrap();
+        if id < 6 {
+            side.up().await;
+        } else {
+            // Six of eight places are for strangers.
+            let ended = timeout(LIMIT, s.read_to_end(&mut Vec::new())).await.expect("kept open");
+            assert!(ended.is_err() || side.swarm.shared.link_count() == 6);
+        }
+        idle.push(s);
+    }
+    let seed = Side::start(config(hash, vec![]), Some(known(5, 0..5).0));
+    side.swarm.want(4);
+    side.swarm.shared.found([seed.addr()], LinkSource::Tracker);
+    assert!(side.up().await.1.outgoing);
+}
+
+/// The port is free again once a swarm has left: the next one gets it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_swarm_that_left_gives_its_ports_back() {
+    let (t, hash) = known(5, [0]);
+    let ours = |listen, peers| SwarmConfig { utp: true, listen, ..config(hash, peers) };
+    let any = Some("127.0.0.1:0".parse().unwrap());
+    let mut seed = Side::start(ours(any, vec![]), Some(t.clone()));
+    let leech = Side::start(ours(any, vec![]), Some(known(5, []).0));
+    {
+        let mut book = leech.swarm.shared.book.lock();
+        book.add(seed.addr(), LinkSource::User, tokio::time::Instant::now());
+        book.went(seed.addr(), Way { utp_first: true, ..Way::default() });
+    }
+    leech.swarm.shared.dial.notify_one();
+    assert!(seed.up().await.1.utp);
+    let addr = seed.addr();
+    seed.swarm.shutdown().await;
+    // The handle is still there. A machine that is too busy to end the links in the time they have takes a little longer.
+    let back = async {
+        loop {
+            let again = Side::start(ours(Some(addr), vec![]), Some(t.clone()));
+            if again.addr() == addr && again.swarm.shared.utp.as_ref().is_some_and(Utp::listens) {
+                break;
+            }
+            again.swarm.shutdown().await;
+        }
+    };
+    timeout(LIMIT, back).await.expect("the port is still taken");
 }

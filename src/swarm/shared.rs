@@ -27,6 +27,9 @@ use crate::units::{Layout, LinkId, PieceIndex, PieceSet};
 /// Most links whatever the configuration says.
 pub const MAX_LINKS: usize = 500;
 
+/// Incoming links from one address: a household or a small office behind one router, not a crowd.
+const MAX_PER_ADDRESS: usize = 8;
+
 /// Of two links that grew towards each other, both sides keep the same one, as long as they are this young.
 const TIE_BREAK_AGE: std::time::Duration = std::time::Duration::from_secs(10);
 
@@ -78,6 +81,10 @@ pub enum NoPlace {
     Twice,
     Full,
     Banned,
+}
+
+fn incoming(links: &HashMap<LinkId, LinkEntry>) -> usize {
+    links.values().filter(|l| !l.outgoing).count()
 }
 
 /// See the module.
@@ -164,6 +171,12 @@ impl Shared {
 
     /// Tells the driver; waits while it is busy. `Err` when the swarm or the driver ended.
     pub async fn tell(&self, event: SwarmEvent) -> Result<(), ()> {
+        // Nearly always there is room, and a look is all it takes.
+        let event = match self.events.try_send(event) {
+            Ok(()) => return Ok(()),
+            Err(mpsc::error::TrySendError::Full(event)) => event,
+            Err(mpsc::error::TrySendError::Closed(_)) => return Err(()),
+        };
         tokio::select! {
             sent = self.events.send(event) => sent.map_err(drop),
             () = self.cancel.cancelled() => Err(()),
@@ -257,7 +270,21 @@ impl Shared {
 
     /// Whether another incoming link would find a place.
     pub fn has_room_for_strangers(&self) -> bool {
-        self.link_count() < self.max_links()
+        let links = self.links.lock();
+        links.len() < self.max_links() && incoming(&links) < self.max_incoming()
+    }
+
+    /// Incoming links at most: strangers who fill all the places there are must leave some for peers of our choice.
+    fn max_incoming(&self) -> usize {
+        self.max_links().div_ceil(4) * 3
+    }
+
+    /// Links, as far as they make dialling needless: incoming ones count for half of what is wanted at most, since nobody
+    /// knows what they are good for.
+    pub fn links_toward(&self, want: usize) -> usize {
+        let links = self.links.lock();
+        let incoming = incoming(&links);
+        links.len() - incoming + incoming.min(want / 2)
     }
 
     /// Most links at once, as configured.
@@ -284,7 +311,11 @@ impl Shared {
             }
             twin.close.cancel();
         }
-        if links.len() >= self.max_links() {
+        let same = |l: &&LinkEntry| !l.outgoing && l.addr.ip() == addr.ip();
+        let crowded = !outgoing
+            && (incoming(&links) >= self.max_incoming()
+                || (!addr.ip().is_loopback() && links.values().filter(same).count() >= MAX_PER_ADDRESS));
+        if crowded || links.len() >= self.max_links() {
             return Err(NoPlace::Full);
         }
         let link = LinkId(self.next_link.fetch_add(1, Ordering::Relaxed));

@@ -19,10 +19,11 @@ use std::time::Duration;
 use dontfrag::UdpSocketExt;
 use librqbit_dualstack_sockets::PollSendToVectored;
 use librqbit_utp::{SocketOpts, Transport, UtpSocket, UtpSocketUdp, UtpStream};
+use parking_lot::Mutex;
 use socket2::SockRef;
 use tokio::io::{Interest, ReadBuf};
 use tokio::net::UdpSocket;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::book::plain;
@@ -45,6 +46,9 @@ const KERNEL_BUFFER: usize = 4 * 1024 * 1024;
 /// Longer than the link's own patience with silent peers, which decides.
 const PATIENCE: Duration = Duration::from_secs(reader::IDLE.as_secs() + 20);
 
+/// For the last packet of each link to leave; nobody waits for its answer.
+const GOODBYE: Duration = Duration::from_millis(20);
+
 /// First byte of a SYN: type 4, version 1.
 const SYN: u8 = 0x41;
 
@@ -61,11 +65,12 @@ type Socket_ = UtpSocket<Sockets, <UtpSocketUdp as HasEnv>::Env>;
 
 /// One swarm's uTP. Dropping it ends all its links.
 pub struct Utp {
-    socket: Arc<Socket_>,
+    /// Gone once it was closed.
+    socket: Mutex<Option<Arc<Socket_>>>,
     /// Of each family.
     has: (bool, bool),
     listens: bool,
-    _end: tokio_util::sync::DropGuard,
+    end: CancellationToken,
 }
 
 impl std::fmt::Debug for Utp {
@@ -202,7 +207,7 @@ impl Utp {
         };
         let (has, listens) = ((sockets.v4.is_some(), sockets.v6.is_some()), sockets.listening);
         let socket = UtpSocket::new_with_opts(sockets, Default::default(), options).map_err(io::Error::other)?;
-        Ok(Self { socket, has, listens, _end: end.drop_guard() })
+        Ok(Self { socket: Mutex::new(Some(socket)), has, listens, end })
     }
 
     /// Whether strangers can open links.
@@ -219,7 +224,8 @@ impl Utp {
     pub async fn connect(&self, addr: SocketAddr) -> io::Result<(UtpStream, Duration)> {
         for wait in SYN_WAITS {
             let started = tokio::time::Instant::now();
-            match timeout(wait, self.socket.connect(addr)).await {
+            let socket = self.socket.lock().clone().ok_or(io::ErrorKind::NotConnected)?;
+            match timeout(wait, socket.connect(addr)).await {
                 Ok(Ok(stream)) => return Ok((stream, started.elapsed())),
                 Ok(Err(librqbit_utp::Error::ErrorSendingSyn(e))) => return Err(e),
                 Ok(Err(e)) => return Err(io::Error::other(e)),
@@ -231,8 +237,27 @@ impl Utp {
 
     /// The next link that a stranger opens. `None` when uTP has ended.
     pub async fn accept(&self) -> Option<(UtpStream, SocketAddr)> {
-        let stream = self.socket.accept().await.ok()?;
+        let socket = self.socket.lock().clone()?;
+        let stream = socket.accept().await.ok()?;
         let addr = stream.remote_addr();
         Some((stream, addr))
+    }
+
+    /// Lets the links that were just dropped say goodbye, ends what does not, and waits until the port is free again.
+    pub async fn close(&self) {
+        let Some(socket) = self.socket.lock().take() else { return };
+        let left = Arc::downgrade(&socket);
+        drop(socket);
+        sleep(GOODBYE).await;
+        self.end.cancel();
+        while left.strong_count() > 0 {
+            sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
+
+impl Drop for Utp {
+    fn drop(&mut self) {
+        self.end.cancel();
     }
 }
