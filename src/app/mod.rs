@@ -9,6 +9,9 @@ pub mod args;
 pub mod failure;
 pub mod open;
 
+#[cfg(any(all(test, feature = "gui"), fuzzing))]
+pub(crate) mod fuzz;
+
 #[cfg(feature = "gui")]
 mod control;
 #[cfg(feature = "gui")]
@@ -21,7 +24,7 @@ pub mod history;
 pub mod lock;
 #[cfg(feature = "gui")]
 pub mod net;
-#[cfg(feature = "gui")]
+#[cfg(any(feature = "gui", fuzzing))]
 pub mod paths;
 #[cfg(feature = "gui")]
 pub mod process;
@@ -29,7 +32,7 @@ pub mod process;
 pub mod report;
 #[cfg(feature = "gui")]
 pub mod session;
-#[cfg(feature = "gui")]
+#[cfg(any(feature = "gui", fuzzing))]
 pub mod settings;
 #[cfg(feature = "gui")]
 mod signal;

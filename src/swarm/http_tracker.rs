@@ -16,7 +16,7 @@ use super::tracker::{Announce, Answer, Occasion, TrackerError};
 const MAX_ANSWER: usize = 512 * 1024;
 
 /// Peers taken from one answer.
-const MAX_PEERS: usize = 500;
+pub const MAX_PEERS: usize = 500;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -106,7 +106,7 @@ fn escape(out: &mut String, bytes: &[u8]) {
     }
 }
 
-fn parse(bytes: &[u8]) -> Result<Answer, TrackerError> {
+pub fn parse(bytes: &[u8]) -> Result<Answer, TrackerError> {
     let (dict, _) = Value::read(bytes).ok_or(TrackerError::Nonsense)?;
     if let Some(reason) = dict.bytes("failure reason") {
         let reason = client::clean(reason).unwrap_or_default();

@@ -31,6 +31,9 @@ mod tracker;
 mod udp_tracker;
 mod wire;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
+
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]

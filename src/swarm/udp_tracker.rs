@@ -130,7 +130,7 @@ async fn exchange(socket: &UdpSocket, message: &[u8], action: u32) -> Result<(Ve
     Err(TrackerError::Silent)
 }
 
-fn parse(mut body: &[u8], v6: bool) -> Result<Answer, TrackerError> {
+pub fn parse(mut body: &[u8], v6: bool) -> Result<Answer, TrackerError> {
     let interval = body.try_get_u32().map_err(|_| TrackerError::Nonsense)?;
     let peers = body.get(8..).ok_or(TrackerError::Nonsense)?;
     Ok(Answer { peers: compact(peers, v6).collect(), interval: Duration::from_secs(interval.into()) })

@@ -6,6 +6,8 @@ mod disk;
 pub mod error;
 mod files;
 mod folder;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod magnet;
 pub mod meta;
 mod names;
@@ -13,7 +15,7 @@ mod parse;
 mod plain_video;
 mod resume;
 mod store;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub(crate) mod testing;
 mod urls;
 
