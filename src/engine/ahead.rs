@@ -23,7 +23,7 @@ impl Engine {
                 break;
             }
             let whole = g.checking || g.here as usize == g.cells.len();
-            if whole || !l.has.contains(*p) || !self.board.admits(*p, link) || !self.is_ahead(now, *p) {
+            if whole || !l.answers(*p) || !self.board.admits(*p, link) || !self.is_ahead(now, *p) {
                 continue;
             }
             let free = g.cells.iter().enumerate().filter(|(_, c)| c.free() && !c.tried.contains(&link));
@@ -34,7 +34,7 @@ impl Engine {
             if picks.len() >= room {
                 break;
             }
-            if !l.has.contains(p) {
+            if !l.answers(p) {
                 continue;
             }
             if !self.is_ahead(now, p) {

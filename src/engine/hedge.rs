@@ -34,7 +34,7 @@ impl Engine {
         let best = links
             .iter_mut()
             .filter(|c| c.link != first && c.room > 0 && !tried.contains(&c.link) && self.board.admits(piece, c.link))
-            .filter(|c| self.links.get(&c.link).is_some_and(|l| l.has.contains(piece)))
+            .filter(|c| self.links.get(&c.link).is_some_and(|l| l.answers(piece)))
             .min_by(|a, b| a.rank().total_cmp(&b.rank()));
         let Some(c) = best else { return false };
         let other = c.eta + c.block_s;

@@ -1,6 +1,6 @@
 //! What is known of each link: what the peer has, what was asked of it, how fast it answers.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::config::Config;
@@ -67,6 +67,12 @@ pub struct Link {
     peak: usize,
     /// Bytes handed over to be sent and not yet in the socket.
     pub sending: u32,
+    /// Pieces it answers for even while it chokes us (BEP 6).
+    pub allowed: BTreeSet<PieceIndex>,
+    /// Pieces it would like us to ask for, newest last.
+    pub suggested: VecDeque<PieceIndex>,
+    /// Pieces we answer for even while we choke it.
+    pub granted: BTreeSet<PieceIndex>,
 }
 
 impl Link {
@@ -95,6 +101,9 @@ impl Link {
             floor: 0,
             peak: 0,
             sending: 0,
+            allowed: BTreeSet::new(),
+            suggested: VecDeque::new(),
+            granted: BTreeSet::new(),
         }
     }
 
@@ -212,6 +221,11 @@ impl Link {
 
     /// Whether it may be asked for blocks at all.
     pub fn serves(&self) -> bool {
-        !self.choked
+        !self.choked || !self.allowed.is_empty()
+    }
+
+    /// Whether it answers for the piece now.
+    pub fn answers(&self, piece: PieceIndex) -> bool {
+        self.has.contains(piece) && (!self.choked || self.allowed.contains(&piece))
     }
 }

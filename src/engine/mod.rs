@@ -14,6 +14,7 @@ mod availability;
 mod bid;
 mod board;
 pub mod config;
+mod fast;
 mod forecast;
 mod hedge;
 mod links;
@@ -76,6 +77,14 @@ pub struct Engine {
     stirred: bool,
     last_tick: Option<Instant>,
     wanted_peers: u32,
+    limits: Limits,
+}
+
+/// What the user allows, bytes per second; `None` is unlimited.
+#[derive(Debug, Clone, Copy, Default)]
+struct Limits {
+    up: Option<u64>,
+    down: Option<u64>,
 }
 
 impl Engine {
@@ -101,6 +110,7 @@ impl Engine {
             stirred: false,
             last_tick: None,
             wanted_peers: 0,
+            limits: Limits::default(),
             config,
         }
     }
@@ -167,13 +177,17 @@ impl Engine {
                 if let Some(l) = self.links.get_mut(&link) {
                     l.choked = true;
                 }
-                self.drop_asks(link, false);
+                self.choked(link);
             }
             Event::Unchoked { link } => {
                 if let Some(l) = self.links.get_mut(&link) {
                     l.choked = false;
                 }
             }
+            Event::DontHave { link, piece } => self.dont_have(link, piece, actions),
+            Event::AllowedFast { link, piece } => self.allowed_fast(link, piece),
+            Event::Suggested { link, piece } => self.suggested(link, piece),
+            Event::FastGranted { link, piece } => self.fast_granted(link, piece),
             Event::Interested { link, interested } => self.note_interest(now, link, interested, actions),
             Event::BlockArrived { link, block } => self.block_arrived(now, link, block, actions),
             Event::BlockDuplicate { link, block } => self.block_duplicate(now, link, block),
@@ -186,6 +200,8 @@ impl Engine {
             Event::BlockRequested { link, piece, begin, len } => self.note_wish(link, piece, begin, len),
             Event::BlockUnrequested { link, piece, begin, len } => self.drop_wish(link, piece, begin, len),
             Event::BlockSent { link, len } => self.note_sent(link, len),
+            Event::Sums { piece, sums } => self.note_sums(piece, sums, actions),
+            Event::Limits { up, down } => self.limits = Limits { up, down },
             Event::PieceVerified { piece } => self.piece_verified(piece, actions),
             Event::PieceCorrupt { piece } => self.piece_corrupt(piece, actions),
             Event::OriginUp { origin, .. } if self.trust.dropped.contains(&origin) => {}
@@ -343,6 +359,15 @@ impl Engine {
         }
         self.board.unask(block, link, tried);
         self.reindex_piece(block.piece);
+    }
+
+    /// What was asked of a link that chokes us now will not come, but for what it allows all the same.
+    fn choked(&mut self, link: LinkId) {
+        let Some(l) = self.links.get(&link) else { return };
+        let lost: Vec<BlockRef> = l.asks.iter().map(|a| a.block).filter(|b| !l.allowed.contains(&b.piece)).collect();
+        for block in lost {
+            self.withdraw(link, block, false);
+        }
     }
 
     fn drop_asks(&mut self, link: LinkId, tried: bool) {

@@ -125,7 +125,7 @@ impl Engine {
     /// Sends and books one request.
     pub(super) fn ask(&mut self, now: Instant, link: LinkId, block: BlockRef, typical: f64, actions: &mut Vec<Action>) {
         let Some(l) = self.links.get_mut(&link) else { return };
-        if l.choked || !l.has.contains(block.piece) || !self.board.ask(block, link) {
+        if !l.answers(block.piece) || !self.board.ask(block, link) {
             return;
         }
         l.ask(now, block, typical, &self.config);
@@ -155,7 +155,7 @@ impl Engine {
     /// The link that would finish the block first.
     fn best_link(&self, links: &[Candidate], block: BlockRef) -> Option<usize> {
         let able = |c: &Candidate| {
-            self.links.get(&c.link).is_some_and(|l| l.has.contains(block.piece))
+            self.links.get(&c.link).is_some_and(|l| l.answers(block.piece))
                 && self.board.admits(block.piece, c.link)
         };
         links

@@ -46,6 +46,9 @@ impl Engine {
         self.reindex_piece(piece);
     }
 
+    /// Block sums of a piece that failed, or that checks after it failed before.
+    pub(super) fn note_sums(&mut self, _piece: PieceIndex, _sums: Vec<u64>, _actions: &mut Vec<Action>) {}
+
     /// Which of several origins sent it is not known: none is played unchecked any more.
     fn distrust_origins(&mut self, alone: bool, actions: &mut Vec<Action>) {
         self.trust.bad_from_server += u32::from(alone);

@@ -215,6 +215,10 @@ impl Driver {
             SwarmEvent::Rejected { link, piece, begin, .. } => {
                 Event::BlockRejected { link, block: block(piece, begin) }
             }
+            SwarmEvent::DontHave { link, piece } => Event::DontHave { link, piece },
+            SwarmEvent::AllowedFast { link, piece } => Event::AllowedFast { link, piece },
+            SwarmEvent::Suggested { link, piece } => Event::Suggested { link, piece },
+            SwarmEvent::FastGranted { link, piece } => Event::FastGranted { link, piece },
             SwarmEvent::Requested { link, piece, begin, len } => Event::BlockRequested { link, piece, begin, len },
             SwarmEvent::Unrequested { link, piece, begin, len } => Event::BlockUnrequested { link, piece, begin, len },
             SwarmEvent::Sent { link, len } => Event::BlockSent { link, len },
@@ -386,6 +390,9 @@ impl Driver {
                 }
                 Action::Interest { link, interested } => self.send(link, LinkCommand::Interested(interested)),
                 Action::Choke { link, choke } => self.send(link, LinkCommand::Choke(choke)),
+                Action::RejectBlock { link, piece, begin, len } => {
+                    self.send(link, LinkCommand::Reject { piece, begin, len });
+                }
                 Action::SendBlock { link, piece, begin, len } => {
                     let pool = self.p.pool.clone();
                     let at = layout.piece_range(piece).start + u64::from(begin);
@@ -396,6 +403,7 @@ impl Driver {
                     let pool = self.p.pool.clone();
                     self.jobs.push(async move { Done::Verify(piece, pool.verify(piece).await) }.boxed());
                 }
+                Action::Sum { .. } => {}
                 Action::Announce { piece } => {
                     if let Some(swarm) = &self.p.swarm {
                         swarm.announce(piece);

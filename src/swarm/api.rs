@@ -113,6 +113,26 @@ pub enum SwarmEvent {
         begin: u32,
         len: u32,
     },
+    /// lt_donthave: the peer gave a piece up again.
+    DontHave {
+        link: LinkId,
+        piece: PieceIndex,
+    },
+    /// BEP 6: the peer answers for this piece even while it chokes us.
+    AllowedFast {
+        link: LinkId,
+        piece: PieceIndex,
+    },
+    /// BEP 6: the peer would like us to ask for this piece.
+    Suggested {
+        link: LinkId,
+        piece: PieceIndex,
+    },
+    /// We sent AllowedFast for this piece: the peer may ask for it while choked.
+    FastGranted {
+        link: LinkId,
+        piece: PieceIndex,
+    },
     /// Checked: inside the piece, at most 128 KiB.
     Requested {
         link: LinkId,
@@ -153,6 +173,12 @@ pub enum LinkCommand {
         piece: PieceIndex,
         begin: u32,
         data: Bytes,
+    },
+    /// A request of the peer's will not be answered (BEP 6). A link without the fast extension says nothing.
+    Reject {
+        piece: PieceIndex,
+        begin: u32,
+        len: u32,
     },
     /// Close; with `ban` the address is never dialled or accepted again.
     Close {

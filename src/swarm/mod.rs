@@ -114,6 +114,7 @@ impl Swarm {
                 queue.push(Message::Have(piece.0));
             }
             LinkCommand::Send { piece, begin, data } => queue.send(piece.0, begin, data),
+            LinkCommand::Reject { piece, begin, len } => queue.reject(Span { piece: piece.0, begin, len }),
             LinkCommand::Close { ban } => self.shared.close(link, ban),
         }
     }
