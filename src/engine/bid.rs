@@ -2,8 +2,8 @@
 //! when an urgent block is forecast to miss and nothing is granted: the bits of all blocks the swarm is forecast to miss,
 //! less what is granted and not yet used. A plain web server grants each bid to itself.
 
+use super::agenda::Due;
 use super::snapshot::{BIDS_KEPT, BidRecord};
-use super::zones::Due;
 use super::{Action, Bid, Engine};
 use crate::units::{Instant, OriginId};
 

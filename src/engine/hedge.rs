@@ -2,26 +2,24 @@
 //! other request is cancelled. While the clock stands a block waiting deep in a slow queue moves to a link that has run
 //! empty: the last block decides when the picture appears.
 
+use super::agenda::Due;
 use super::schedule::Candidate;
-use super::zones::Due;
 use super::{Action, Engine};
 use crate::units::Instant;
 
 impl Engine {
     /// Asks a second link for the block if that is worth it; true when it did.
-    #[allow(clippy::too_many_arguments)] // the pass's own state, taken apart nowhere else
     pub(super) fn hedge(
         &mut self,
         now: Instant,
         due: &Due,
         finish: f64,
         links: &mut [Candidate],
-        room: &mut usize,
         typical: f64,
         actions: &mut Vec<Action>,
     ) -> bool {
         let Some(cell) = self.board.cell(due.block) else { return false };
-        let &[first] = cell.asked.as_slice() else { return false };
+        let &[first] = &*cell.asked else { return false };
         if cell.fetch.is_some() || !self.board.admits(due.block.piece, first) {
             return false;
         }
@@ -49,7 +47,6 @@ impl Engine {
         }
         c.eta = other;
         c.room -= 1;
-        *room -= 1;
         let link = c.link;
         if moves {
             self.cancel(first, due.block, true, actions);
@@ -59,7 +56,7 @@ impl Engine {
     }
 
     /// Duplicates stay under their share of what is received; the first few are free, or nothing could be learnt.
-    fn hedge_affordable(&self) -> bool {
+    pub(super) fn hedge_affordable(&self) -> bool {
         let received = self.totals.swarm as f64;
         (self.totals.duplicate as f64) < self.config.hedge_share * received + 64.0 * 1024.0
     }

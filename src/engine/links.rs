@@ -26,6 +26,13 @@ pub struct Wish {
     pub len: u32,
 }
 
+/// A block on its way to the peer's socket.
+#[derive(Debug, Clone, Copy)]
+pub struct Handed {
+    pub wish: Wish,
+    pub at: Instant,
+}
+
 /// One link.
 #[derive(Debug, Clone)]
 pub struct Link {
@@ -65,8 +72,14 @@ pub struct Link {
     pub floor: usize,
     /// The most requests it held since its queue last ran empty.
     peak: usize,
-    /// Bytes handed over to be sent and not yet in the socket.
-    pub sending: u32,
+    /// Blocks handed over to be sent and not yet in the socket.
+    pub handed: VecDeque<Handed>,
+    /// When it last got a slot.
+    pub unchoked_at: Option<Instant>,
+    /// It had a part in a piece whose hash failed, and it is not known yet who lied.
+    pub suspect: bool,
+    /// It lied: it is being closed.
+    pub banned: bool,
     /// Pieces it answers for even while it chokes us (BEP 6).
     pub allowed: BTreeSet<PieceIndex>,
     /// Pieces it would like us to ask for, newest last.
@@ -100,7 +113,10 @@ impl Link {
             since: now,
             floor: 0,
             peak: 0,
-            sending: 0,
+            handed: VecDeque::new(),
+            unchoked_at: None,
+            suspect: false,
+            banned: false,
             allowed: BTreeSet::new(),
             suggested: VecDeque::new(),
             granted: BTreeSet::new(),
@@ -221,11 +237,11 @@ impl Link {
 
     /// Whether it may be asked for blocks at all.
     pub fn serves(&self) -> bool {
-        !self.choked || !self.allowed.is_empty()
+        !self.banned && (!self.choked || !self.allowed.is_empty())
     }
 
     /// Whether it answers for the piece now.
     pub fn answers(&self, piece: PieceIndex) -> bool {
-        self.has.contains(piece) && (!self.choked || self.allowed.contains(&piece))
+        self.has.contains(piece) && !self.banned && (!self.choked || self.allowed.contains(&piece))
     }
 }

@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::agenda::Due;
 use super::board::Giver;
 use super::config::Config;
 use super::forecast::RateMeter;
 use super::links::Link;
-use super::zones::Due;
 use super::{Action, Engine};
-use crate::units::{BLOCK_LEN, BlockRef, ByteRange, FetchId, Instant, OriginId};
+use crate::units::{BLOCK_LEN, BlockRef, ByteRange, FetchId, Instant, OriginId, PieceIndex};
 
 /// Seconds of media beyond what presses that a range takes along: one GET a second, not one a block.
 const LEAD_MORE: f64 = 1.0;
@@ -215,9 +215,9 @@ impl Engine {
         let blocks: Vec<BlockRef> = self.board.layout().blocks_in(range).collect();
         for block in blocks {
             // Peers that sit on it are let off: the server was asked because they would be late.
-            let asked = self.board.cell(block).map(|c| c.asked.clone()).unwrap_or_default();
+            let asked = self.board.cell(block).map(|c| c.asked).unwrap_or_default();
             self.board.ask_server(block, fetch);
-            for link in asked {
+            for link in asked.iter().copied() {
                 self.cancel(link, block, true, actions);
             }
             self.availability.take(block.piece);
@@ -253,7 +253,7 @@ impl Engine {
             match self.board.arrived(block, Giver::Server) {
                 None => self.totals.duplicate += bytes.len(),
                 Some(others) => {
-                    self.cancel_others(block, others.into_iter(), actions);
+                    self.cancel_others(block, others.iter().copied(), actions);
                     self.piece_progress(block.piece, actions);
                 }
             }
@@ -317,13 +317,15 @@ impl Engine {
     }
 
     /// After a jump: ranges none of whose bytes are due any more.
-    pub(super) fn abort_stale(&mut self, wanted: &BTreeSet<BlockRef>, actions: &mut Vec<Action>) {
+    pub(super) fn abort_stale(&mut self, pieces: &BTreeSet<PieceIndex>, actions: &mut Vec<Action>) {
         let layout = *self.board.layout();
         let stale: Vec<FetchId> = self
             .servers
             .fetches
             .iter()
-            .filter(|(_, f)| !layout.blocks_in(ByteRange::new(f.upto, f.range.end)).any(|b| wanted.contains(&b)))
+            .filter(|(_, f)| {
+                !layout.pieces_in(ByteRange::new(f.upto, f.range.end)).any(|p| pieces.contains(&PieceIndex(p)))
+            })
             .map(|(id, _)| *id)
             .collect();
         for fetch in stale {

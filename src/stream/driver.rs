@@ -5,6 +5,7 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -24,7 +25,7 @@ use crate::origin::api::OriginEvent;
 use crate::swarm::Swarm;
 use crate::swarm::api::{LinkCommand, LinkInfo, SwarmEvent};
 use crate::torrent::{DiskPool, Metainfo, Store, StoreError};
-use crate::units::{BLOCK_LEN, BlockRef, ByteRange, FetchId, Instant, LinkId, PieceIndex};
+use crate::units::{BLOCK_LEN, BlockRef, ByteRange, FetchId, Instant, Layout, LinkId, PieceIndex};
 
 /// Writes and hashes under way before sockets are read on: 32 MiB of blocks.
 const JOBS: usize = 2048;
@@ -55,6 +56,9 @@ enum Done {
     Block(LinkId, BlockRef, Result<(), StoreError>),
     Server(FetchId, u64, Vec<BlockRef>, Result<(), StoreError>),
     Verify(PieceIndex, Result<bool, StoreError>),
+    /// A piece whose hash does not check, with a sum of each of its blocks.
+    Corrupt(PieceIndex, Vec<u64>),
+    Sums(PieceIndex, Vec<u64>),
     /// A piece that lay on disk without proof was hashed.
     Proven(PieceIndex, bool),
     Read(LinkId, PieceIndex, u32, u32, Result<Bytes, StoreError>),
@@ -69,6 +73,8 @@ pub(super) struct Driver {
     /// Blocks with writes under way: whose, and how many (a range comes in chunks that end within blocks).
     writing: HashMap<BlockRef, (Option<FetchId>, u32)>,
     unproven: VecDeque<PieceIndex>,
+    /// Keys the sums of blocks: a liar who does not know it cannot make a false block look like the true one.
+    sum_key: RandomState,
     actions: Vec<Action>,
     published: Clock,
     saved: Clock,
@@ -86,6 +92,7 @@ impl Driver {
             jobs: FuturesUnordered::new(),
             writing: HashMap::new(),
             unproven: VecDeque::new(),
+            sum_key: RandomState::new(),
             actions: Vec::new(),
             published: now - PUBLISH_EVERY,
             saved: now,
@@ -341,6 +348,11 @@ impl Driver {
                 batch.push(Event::PieceVerified { piece });
             }
             Done::Verify(piece, Ok(false)) => batch.push(Event::PieceCorrupt { piece }),
+            Done::Corrupt(piece, sums) => {
+                batch.push(Event::Sums { piece, sums });
+                batch.push(Event::PieceCorrupt { piece });
+            }
+            Done::Sums(piece, sums) => batch.push(Event::Sums { piece, sums }),
             // Bytes of an earlier run, unless somebody has begun to write over them since.
             Done::Proven(piece, proven) => {
                 self.prove_next();
@@ -355,7 +367,11 @@ impl Driver {
                 self.send(link, LinkCommand::Send { piece, begin, data });
             }
             // A block that cannot be read is not sent; the peer asks again or somebody else.
-            Done::Read(_, _, _, _, Err(e)) => tracing::warn!("cannot read a block for a peer: {e}"),
+            Done::Read(link, piece, begin, len, Err(e)) => {
+                tracing::warn!("cannot read a block for a peer: {e}");
+                self.send(link, LinkCommand::Reject { piece, begin, len });
+                batch.push(Event::BlockUnrequested { link, piece, begin, len });
+            }
             Done::Block(_, _, Err(e)) | Done::Server(_, _, _, Err(e)) | Done::Verify(_, Err(e)) => self.fail(&e),
         }
     }
@@ -400,10 +416,19 @@ impl Driver {
                     self.jobs.push(job.boxed());
                 }
                 Action::Verify { piece } => {
-                    let pool = self.p.pool.clone();
-                    self.jobs.push(async move { Done::Verify(piece, pool.verify(piece).await) }.boxed());
+                    let (pool, key) = (self.p.pool.clone(), self.sum_key.clone());
+                    let job = async move {
+                        match pool.verify(piece).await {
+                            Ok(false) => Done::Corrupt(piece, sums(&pool, layout, piece, &key).await),
+                            other => Done::Verify(piece, other),
+                        }
+                    };
+                    self.jobs.push(job.boxed());
                 }
-                Action::Sum { .. } => {}
+                Action::Sum { piece } => {
+                    let (pool, key) = (self.p.pool.clone(), self.sum_key.clone());
+                    self.jobs.push(async move { Done::Sums(piece, sums(&pool, layout, piece, &key).await) }.boxed());
+                }
                 Action::Announce { piece } => {
                     if let Some(swarm) = &self.p.swarm {
                         swarm.announce(piece);
@@ -493,6 +518,17 @@ impl Driver {
             let _ = tokio::time::timeout(Duration::from_millis(400), swarm.shutdown()).await;
         }
     }
+}
+
+/// A keyed sum of each block of a piece as it lies in the store; empty where it cannot be read.
+async fn sums(pool: &DiskPool, layout: Layout, piece: PieceIndex, key: &RandomState) -> Vec<u64> {
+    let mut out = Vec::new();
+    for block in layout.blocks_in(layout.piece_range(piece)) {
+        let range = layout.block_range(block);
+        let Ok(data) = pool.read(range.start, range.len() as usize).await else { return Vec::new() };
+        out.push(key.hash_one(&data));
+    }
+    out
 }
 
 fn ended(fetch: FetchId, whole: bool) -> Event {
