@@ -116,8 +116,9 @@ fn check_metadata(m: &MetadataMessage) {
         MetadataMessage::Reject(piece) => fetch.refused(link, Some(*piece)),
         MetadataMessage::Data { piece, total, data } => {
             // No peer is asked for more than the handshake lets it claim.
+            let mut asked = Vec::new();
             for size in [(*total).min(MAX_METADATA), PIECE + 1] {
-                let asked = fetch.ask(link, size, now);
+                asked.extend(fetch.ask(link, size, now));
                 match fetch.data(link, *piece, *total, data.clone()) {
                     Progress::Whole { bytes, from } => {
                         assert!(bytes.len() == *total as usize && from == [link]);
