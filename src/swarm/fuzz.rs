@@ -1,6 +1,5 @@
 //! What must hold of whatever peers and trackers send.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -9,8 +8,9 @@ use tokio::time::Instant;
 use super::benc::Value;
 use super::handshake::{Extended, Handshake, LEN, MAX_METADATA};
 use super::metadata::{Fetch, MetadataMessage, PIECE, Progress};
+use super::pex::{self, Peer};
 use super::wire::{Decoder, MAX_RAW_BITFIELD, Message, WireError};
-use super::{http_tracker, pex, udp_tracker};
+use super::{http_tracker, udp_tracker};
 use crate::units::{BLOCK_LEN, LinkId};
 
 /// A stream of messages. The first byte says how it is cut into reads, the second of how many pieces the torrent is.
@@ -78,9 +78,9 @@ pub fn extension(input: &[u8]) {
         let shown = |c: &String| !c.is_empty() && c.chars().count() <= 64 && !c.chars().any(char::is_control);
         assert!(e.client.as_ref().is_none_or(shown));
     }
-    if let Some(addrs) = pex::added(input) {
-        assert!(addrs.len() <= pex::MAX_TAKEN);
-        check_told(addrs);
+    if let Some(peers) = pex::added(input) {
+        assert!(peers.len() <= pex::MAX_TAKEN);
+        check_told(peers);
     }
     let payload = Bytes::copy_from_slice(input);
     if let Some(m) = MetadataMessage::parse(&payload) {
@@ -90,14 +90,14 @@ pub fn extension(input: &[u8]) {
 }
 
 /// What one peer told, told to another.
-fn check_told(mut addrs: Vec<SocketAddr>) {
-    addrs.sort_unstable();
-    addrs.dedup();
+fn check_told(mut peers: Vec<Peer>) {
+    peers.sort_unstable_by_key(|p| p.addr);
+    peers.dedup_by_key(|p| p.addr);
     let mut told = pex::Told::default();
-    let parts = std::iter::from_fn(|| told.next(addrs.iter().copied()));
-    let mut heard: Vec<SocketAddr> = parts.filter_map(|p| pex::added(&p)).flatten().collect();
-    heard.sort_unstable();
-    assert_eq!(heard, addrs);
+    let parts = std::iter::from_fn(|| told.next(peers.iter().copied()));
+    let mut heard: Vec<Peer> = parts.filter_map(|p| pex::added(&p)).flatten().collect();
+    heard.sort_unstable_by_key(|p| p.addr);
+    assert_eq!(heard, peers);
 }
 
 /// A message to somebody who asked for a dictionary of the size that it names, and of another.
@@ -138,6 +138,8 @@ pub fn tracker(input: &[u8]) {
     if let Ok(answer) = http_tracker::parse(input) {
         assert!(answer.peers.len() <= 2 * http_tracker::MAX_PEERS);
     }
+    // Only counts come of it, which are bounded by their type.
+    let _ = http_tracker::parse_scrape(input, b"hhhhhhhhhhhhhhhhhhhh");
     for v6 in [false, true] {
         if let Ok(answer) = udp_tracker::parse(input, v6) {
             assert!(answer.peers.len() <= input.len() / if v6 { 18 } else { 6 });

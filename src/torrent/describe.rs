@@ -111,7 +111,7 @@ pub fn magnet_json(magnet: &Magnet) -> Value {
 }
 
 /// "734 MiB", "1.4 GiB", "512 B".
-fn size(bytes: u64) -> String {
+pub fn size(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     if bytes < 1024 {
         return format!("{bytes} B");

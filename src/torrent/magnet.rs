@@ -1,10 +1,11 @@
 //! Magnet links (BEP 9, BEP 53) and bare info hashes, as people paste them.
 
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 
 use super::names::display_component;
 use super::urls::{MAX_URLS, TRACKER, WEB, is_url};
-use super::{InfoHash, Magnet, TorrentError};
+use super::{InfoHash, Magnet, Metainfo, TorrentError};
 
 /// A pasted text longer than this is no magnet link, in bytes.
 const MAX_LINK: usize = 256 << 10;
@@ -93,6 +94,39 @@ impl Magnet {
             (None, false, false) => return Err(TorrentError::MagnetWithoutHash),
         };
         Ok(magnet)
+    }
+}
+
+impl Metainfo {
+    /// A magnet link to this torrent: hash, name, length, trackers and web seeds. Empty for a plain video.
+    pub fn magnet(&self) -> String {
+        if self.piece_hashes.is_empty() {
+            return String::new();
+        }
+        let mut link = format!("magnet:?xt=urn:btih:{}&dn=", self.info_hash);
+        escape(&mut link, &self.name);
+        // What the user gets, without padding.
+        let bytes: u64 = self.files.iter().filter(|f| !f.padding).map(|f| f.range.len()).sum();
+        // Writing to a string does not fail.
+        let _ = write!(link, "&xl={bytes}");
+        for (key, urls) in [("&tr=", self.trackers.concat()), ("&ws=", self.web_seeds.clone())] {
+            for url in urls {
+                link.push_str(key);
+                escape(&mut link, &url);
+            }
+        }
+        link
+    }
+}
+
+/// Percent-encoded, blanks too: not every client reads `+` as one.
+fn escape(out: &mut String, text: &str) {
+    for b in text.bytes() {
+        if b.is_ascii_alphanumeric() || b"-._~".contains(&b) {
+            out.push(char::from(b));
+        } else {
+            let _ = write!(out, "%{b:02X}");
+        }
     }
 }
 
