@@ -17,9 +17,11 @@ use tokio::time::{Instant, sleep_until};
 
 use super::api::SwarmEvent;
 use super::budget;
+use super::chatter::Chatter;
 use super::fast;
 use super::handshake::{Extended, OUR_DONT_HAVE, OUR_METADATA, OUR_PEX};
 use super::link::{LinkEnd, count, extended};
+use super::merit::Taken;
 use super::metadata::{MetadataMessage, Progress, Verdict};
 use super::pex;
 use super::queue::Queue;
@@ -76,6 +78,9 @@ pub struct Reader<'a> {
     pex_hasty: u32,
     pex_next: Instant,
     pex_told: pex::Told,
+    chatter: Chatter,
+    /// It said more than that it lives.
+    spoke: bool,
 }
 
 type Step = Result<(), LinkEnd>;
@@ -108,6 +113,8 @@ impl<'a> Reader<'a> {
             pex_hasty: 0,
             pex_next: Instant::now() + pex::FIRST,
             pex_told: pex::Told::default(),
+            chatter: Chatter::new(Instant::now()),
+            spoke: false,
         }
     }
 
@@ -133,6 +140,7 @@ impl<'a> Reader<'a> {
         let mut tick = Instant::now() + self.tick();
         loop {
             while let Some(m) = decoder.next(&mut buf)? {
+                self.chatter.take(&m, Instant::now())?;
                 if matches!(m, Message::Block { .. }) {
                     room = ROOM_BLOCKS;
                 }
@@ -205,6 +213,9 @@ impl<'a> Reader<'a> {
 
     async fn handle(&mut self, m: Message) -> Step {
         let link = self.link;
+        if m != Message::KeepAlive && !std::mem::replace(&mut self.spoke, true) {
+            self.queue.merit.lock().spoke();
+        }
         match m {
             Message::KeepAlive | Message::Port(_) => Ok(()),
             Message::Suggest(p) => self.suggested(p).await,
@@ -249,7 +260,7 @@ impl<'a> Reader<'a> {
             }
             Message::Cancel(_) => Ok(()),
             Message::Block { piece, begin, data } => self.block(piece, begin, data).await,
-            Message::Reject(s) if self.known.is_some() => {
+            Message::Reject(s) if self.known.is_some() && self.queue.merit.lock().refused(s) => {
                 self.tell(SwarmEvent::Rejected { link, piece: PieceIndex(s.piece), begin: s.begin, len: s.len }).await
             }
             Message::Reject(_) => Ok(()),
@@ -267,6 +278,10 @@ impl<'a> Reader<'a> {
     async fn choke(&mut self, choked: bool) -> Step {
         let link = self.link;
         let news = std::mem::replace(&mut self.choked, choked) != choked && self.known.is_some();
+        // With BEP 6 each request is still answered, by a reject where not by a block.
+        if choked && !self.fast {
+            self.queue.merit.lock().choked();
+        }
         match (news, choked) {
             (false, _) => Ok(()),
             (true, true) => self.tell(SwarmEvent::Choked { link }).await,
@@ -407,7 +422,7 @@ impl<'a> Reader<'a> {
     async fn request(&mut self, s: Span) -> Step {
         let Some(k) = &self.known else {
             self.queue.refuse(s);
-            return Ok(());
+            return self.chatter.refused(Instant::now());
         };
         if !inside(k, s) || s.len > MAX_REQUEST {
             return Err(LinkEnd::Breach("it asked for bytes that do not exist"));
@@ -415,10 +430,10 @@ impl<'a> Reader<'a> {
         // It may have asked before it read that the piece is gone.
         if !self.shared.has(PieceIndex(s.piece)) {
             self.queue.refuse(s);
-            return Ok(());
+            return self.chatter.refused(Instant::now());
         }
         if !self.queue.asked(s) {
-            return Ok(());
+            return self.chatter.refused(Instant::now());
         }
         let link = self.link;
         self.tell(SwarmEvent::Requested { link, piece: PieceIndex(s.piece), begin: s.begin, len: s.len }).await
@@ -430,6 +445,11 @@ impl<'a> Reader<'a> {
         let len = data.len() as u32;
         if !inside(k, Span { piece, begin, len }) || len > BLOCK_LEN {
             return Err(LinkEnd::Breach("it sent bytes that do not exist"));
+        }
+        match self.queue.merit.lock().block(Span { piece, begin, len }, Instant::now()) {
+            Taken::Asked => {}
+            Taken::Unasked => return Ok(()),
+            Taken::Flood => return Err(LinkEnd::Breach("it sent blocks that nobody asked for")),
         }
         self.shared.traffic.payload_in.fetch_add(u64::from(len), Ordering::Relaxed);
         self.tell(SwarmEvent::Block { link: self.link, piece: PieceIndex(piece), begin, data }).await
