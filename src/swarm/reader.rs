@@ -456,7 +456,9 @@ impl<'a> Reader<'a> {
     }
 
     async fn handshake(&mut self, payload: &[u8]) -> Step {
-        let Some(e) = Extended::parse(payload) else { return Ok(()) };
+        let Some(mut e) = Extended::parse(payload) else { return Ok(()) };
+        // It may learn the size later, but a peer that ever claims another one has none.
+        e.metadata_size = self.extended.metadata_size.or(e.metadata_size);
         if let Some(port) = e.port
             && !self.shared.listens_at(self.link, port)
         {
