@@ -38,6 +38,8 @@ mod wire;
 pub(crate) mod fuzz;
 
 #[cfg(test)]
+mod flood_tests;
+#[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod tests;
