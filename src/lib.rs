@@ -24,3 +24,6 @@ pub mod app;
 
 #[cfg(feature = "gui")]
 pub mod ui;
+
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;

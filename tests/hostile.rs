@@ -6,6 +6,10 @@ mod support;
 
 #[path = "hostile/disk.rs"]
 mod disk;
+#[path = "hostile/poison.rs"]
+mod poison;
+#[path = "hostile/silence.rs"]
+mod silence;
 #[path = "hostile/lies.rs"]
 mod lies;
 

@@ -10,6 +10,9 @@ pub mod args;
 pub mod failure;
 pub mod open;
 
+#[cfg(any(all(test, feature = "gui"), fuzzing))]
+pub(crate) mod fuzz;
+
 #[cfg(feature = "gui")]
 mod control;
 #[cfg(feature = "gui")]

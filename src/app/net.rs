@@ -73,6 +73,7 @@ impl NetOverrides {
 
 /// The runtime that all sockets live on.
 pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    crate::app::process::raise_file_limit();
     // Sockets need little; the cores are the decoder's.
     let workers = std::thread::available_parallelism().map_or(2, |n| n.get().clamp(2, 4));
     tokio::runtime::Builder::new_multi_thread()

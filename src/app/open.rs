@@ -118,7 +118,9 @@ fn classify_line(line: &str) -> Result<Wanted, Failure> {
             Some(path) => Ok(Wanted::Path(path)),
             None => Err(Failure::input("That file address names no file on this machine", "Open the file itself")),
         },
-        Some(other) => Err(Failure::input(format!("Addresses with {other}:// cannot be opened"), OPENS)),
+        Some(other) => {
+            Err(Failure::input(format!("Addresses with {}:// cannot be opened", one_line(other, 20)), OPENS))
+        }
         None => Ok(Wanted::Path(from_home(line))),
     }
 }

@@ -38,6 +38,30 @@ fn start_ticks(stat: &str) -> Option<u64> {
     stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
 }
 
+/// Allows this process as many open files as the system lets it: a crowd of peers must not use up those that the film and
+/// its servers need. 1024 is customary to start with, and each connection is one.
+#[cfg(unix)]
+pub fn raise_file_limit() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the pointer is valid for the one struct that the call fills.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } != 0 {
+        return;
+    }
+    let wanted = limit.rlim_max.min(FILES);
+    if limit.rlim_cur < wanted {
+        limit.rlim_cur = wanted;
+        // SAFETY: the call only reads the struct. Where it is refused the customary number has to do.
+        unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) };
+    }
+}
+
+#[cfg(not(unix))]
+pub fn raise_file_limit() {}
+
+/// More than all links, handshakes and files of a torrent can use; macOS refuses more than 10240.
+#[cfg(unix)]
+const FILES: libc::rlim_t = 10_240;
+
 /// What the process used so far.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Usage {
@@ -82,6 +106,20 @@ mod tests {
         let now = Instant::now();
         assert!(started(now) <= now);
         assert!(usage().rss_peak > 0 || !cfg!(unix));
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn the_limit_of_open_files_never_falls() {
+        let now = || {
+            let mut l = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+            // SAFETY: the pointer is valid for the one struct that the call fills.
+            assert_eq!(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut l) }, 0);
+            (l.rlim_cur, l.rlim_max)
+        };
+        let (before, most) = now();
+        raise_file_limit();
+        assert_eq!(now(), (before.max(most.min(FILES)), most));
     }
 
     #[test]

@@ -28,6 +28,8 @@ const GOOD_LIFE: Duration = Duration::from_secs(30);
 enum State {
     Idle,
     Dialling,
+    /// Connected; its handshake is awaited.
+    Shaking,
     Linked(LinkId),
 }
 
@@ -185,6 +187,15 @@ impl Book {
         }
     }
 
+    /// The connection stands, and the peer's handshake is awaited.
+    pub fn connected(&mut self, addr: SocketAddr) {
+        if let Some(e) = self.entries.get_mut(&plain(addr))
+            && e.state == State::Dialling
+        {
+            e.state = State::Shaking;
+        }
+    }
+
     /// The link that was dialled stands; it takes the place of any other to this address.
     pub fn dialled(&mut self, addr: SocketAddr, link: LinkId) {
         if let Some(e) = self.entries.get_mut(&plain(addr)) {
@@ -228,7 +239,7 @@ impl Book {
     /// The dial led to nothing.
     pub fn failed(&mut self, addr: SocketAddr, now: Instant) {
         if let Some(e) = self.entries.get_mut(&plain(addr))
-            && e.state == State::Dialling
+            && matches!(e.state, State::Dialling | State::Shaking)
         {
             e.failures = e.failures.saturating_add(1);
             e.state = State::Idle;
@@ -275,6 +286,10 @@ impl Book {
 
     pub fn dialling(&self) -> usize {
         self.entries.values().filter(|e| e.state == State::Dialling).count()
+    }
+
+    pub fn shaking(&self) -> usize {
+        self.entries.values().filter(|e| e.state == State::Shaking).count()
     }
 }
 

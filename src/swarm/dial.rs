@@ -29,6 +29,14 @@ pub const MAX_DIALS: usize = 40;
 /// Dials beyond the links that are wanted: most addresses of a swarm are dead.
 const SPARE_DIALS: usize = 20;
 
+/// Connections that stand and wait for the peer's handshake: no burden on a router any more, so that many who accept and
+/// say nothing do not keep us from those who would.
+const MAX_SHAKING: usize = 500;
+
+/// Places are looked through this often where others wait for them, and at most one in so many is taken back at a time.
+const TURNOVER: Duration = Duration::from_secs(1);
+const TURNED_SHARE: usize = 3;
+
 /// A peer farther than this is of no use to a player.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -43,7 +51,11 @@ const MAX_EARLY_PIECES: u32 = 64 * 1024;
 
 /// Dials until the swarm ends.
 pub async fn run(shared: Arc<Shared>) {
+    let mut turned = Instant::now();
     loop {
+        if turned.elapsed() >= TURNOVER && turn_over(&shared) {
+            turned = Instant::now();
+        }
         while let Some((addr, source)) = next(&shared) {
             let task = shared.clone();
             shared.spawn(async move { dial(&task, addr, source).await });
@@ -59,13 +71,30 @@ pub async fn run(shared: Arc<Shared>) {
     }
 }
 
-fn next(shared: &Shared) -> Option<(SocketAddr, LinkSource)> {
+/// Where addresses wait and all places are taken, those make room that are of no use. False when nobody waits.
+fn turn_over(shared: &Shared) -> bool {
+    let now = Instant::now();
+    if shared.book.lock().next_at().is_none_or(|at| at > now) {
+        return false;
+    }
+    if !shared.has_room_for_strangers() {
+        shared.make_room_for_strangers();
+    }
     let want = shared.want.load(Ordering::Relaxed).min(shared.max_links());
-    // A full house is full, whoever is in it.
-    let links = if shared.link_count() < shared.max_links() { shared.links_toward(want) } else { want };
+    if shared.link_count() >= want {
+        shared.make_room(want.div_ceil(TURNED_SHARE));
+    }
+    true
+}
+
+fn next(shared: &Shared) -> Option<(SocketAddr, LinkSource)> {
+    let strangers = shared.has_room_for_strangers();
+    let want = shared.want.load(Ordering::Relaxed).min(shared.max_links());
+    let links = shared.link_count();
     let mut book = shared.book.lock();
     let dialling = book.dialling();
-    let room = links < want && dialling < MAX_DIALS && links + dialling < want + SPARE_DIALS;
+    let room = strangers && links < want && dialling < MAX_DIALS && links + dialling < want + SPARE_DIALS;
+    let room = room && book.shaking() < MAX_SHAKING;
     if room { book.next(Instant::now()) } else { None }
 }
 
@@ -98,6 +127,8 @@ async fn connect(shared: &Shared, addr: SocketAddr, source: LinkSource) -> Resul
         // Several refuse an obfuscated handshake that carries more than the handshake: libtorrent, aria2, rtorrent.
         let (first, told) = first_bytes(shared, way.bare || *manner == Manner::Obfuscated);
         let (mut conn, rtt) = reach(shared, addr, over).await?;
+        shared.book.lock().connected(addr);
+        shared.dial.notify_one();
         let last = i + 1 == manners.len();
         let patience = if last { handshake::TIMEOUT } else { FIRST_TRY };
         let shaken = timeout(patience, shake::dialled(shared, &mut conn, &first, *manner)).await;

@@ -19,7 +19,7 @@ use crate::net::{HttpWay, NetRoute, http_way, redirects, routed};
 const MAX_ANSWER: usize = 512 * 1024;
 
 /// Peers taken from one answer.
-const MAX_PEERS: usize = 500;
+pub const MAX_PEERS: usize = 500;
 
 /// Clients kept: two for each way out, of which there are more than two only while a tunnel comes and goes.
 const MAX_CLIENTS: usize = 8;
@@ -129,7 +129,7 @@ fn scrape_url(announce: &Url, info_hash: [u8; 20]) -> Option<Url> {
     Some(url)
 }
 
-fn parse_scrape(bytes: &[u8], info_hash: &[u8; 20]) -> Result<Counts, TrackerError> {
+pub fn parse_scrape(bytes: &[u8], info_hash: &[u8; 20]) -> Result<Counts, TrackerError> {
     let (dict, _) = Value::read(bytes).ok_or(TrackerError::Nonsense)?;
     let Some(Value::Dict(files)) = dict.get("files") else { return Err(TrackerError::Nonsense) };
     let file = files.iter().find(|(hash, _)| *hash == info_hash).map(|(_, v)| v);
@@ -177,7 +177,7 @@ fn escape(out: &mut String, bytes: &[u8]) {
     }
 }
 
-fn parse(bytes: &[u8]) -> Result<Answer, TrackerError> {
+pub fn parse(bytes: &[u8]) -> Result<Answer, TrackerError> {
     let (dict, _) = Value::read(bytes).ok_or(TrackerError::Nonsense)?;
     if let Some(reason) = dict.bytes("failure reason") {
         let reason = client::clean(reason).unwrap_or_default();

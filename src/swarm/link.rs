@@ -232,6 +232,7 @@ async fn write(
         count(shared, len);
         if block > 0 {
             shared.traffic.payload_out.fetch_add(block as u64, Ordering::Relaxed);
+            queue.merit.lock().sent(tokio::time::Instant::now());
             if shared.tell(SwarmEvent::Sent { link, len: block as u32 }).await.is_err() {
                 return LinkEnd::ByUs;
             }

@@ -23,8 +23,11 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const PER_LINK: usize = 4;
 const SAME_PIECE: usize = 3;
 
-/// Different sizes worked on at once, and lone attempts.
-const MAX_JOBS: usize = 4;
+/// Bytes that all attempts together may come to, and attempts at once. Whoever claims a huge size makes room for smaller
+/// ones, and no link has more than one attempt to itself: a crowd that claims what it does not have, and gives it slowly
+/// or never, keeps nobody else from being asked.
+const MAX_BYTES: u64 = 64 << 20;
+const MAX_JOBS: usize = 500;
 
 /// Sizes remembered at which peers together failed.
 const MAX_DOUBTED: usize = 64;
@@ -217,17 +220,24 @@ impl Fetch {
         *self = Self { done: true, ..Self::default() };
     }
 
+    /// What all attempts may come to.
+    fn bytes(&self) -> u64 {
+        self.jobs.iter().map(|j| u64::from(j.size)).sum()
+    }
+
     fn job(&mut self, link: LinkId, size: u32, now: Instant) -> Option<&mut Job> {
         let doubted = self.doubted.contains(&size);
         let alone = doubted.then_some(link);
         if let Some(at) = self.jobs.iter().position(|j| j.size == size && j.alone == alone) {
             return self.jobs.get_mut(at);
         }
-        if self.jobs.len() >= MAX_JOBS {
-            // A job nobody answers makes room.
-            let idle =
-                |j: &Job| !j.asked.values().flatten().any(|(_, at)| now.saturating_duration_since(*at) < PATIENCE);
-            let at = self.jobs.iter().position(idle)?;
+        // A job nobody answers goes first.
+        let idle = |j: &Job| !j.asked.values().flatten().any(|(_, at)| now.saturating_duration_since(*at) < PATIENCE);
+        while self.jobs.len() >= MAX_JOBS || self.bytes() + u64::from(size) > MAX_BYTES {
+            let (at, worst) = self.jobs.iter().enumerate().max_by_key(|(_, j)| (idle(j), j.size))?;
+            if !idle(worst) && worst.size <= size {
+                return None;
+            }
             self.jobs.swap_remove(at);
         }
         let pieces = vec![None; size.div_ceil(PIECE) as usize];
@@ -272,7 +282,7 @@ mod tests {
                     f.checked(bytes.len(), &from, false);
                 }
                 let _ = MetadataMessage::answer(&Bytes::from(vec![0; len]), piece.wrapping_mul(total));
-                proptest::prop_assert!(f.jobs.len() <= MAX_JOBS);
+                proptest::prop_assert!(f.jobs.len() <= MAX_JOBS && f.bytes() <= MAX_BYTES);
             }
         }
     }
@@ -324,12 +334,26 @@ mod tests {
     }
 
     #[test]
-    fn many_claimed_sizes_do_not_pile_up() {
-        let (mut f, now) = (Fetch::default(), Instant::now());
-        for i in 0..100 {
-            f.ask(LinkId(i), 1000 + i, now);
+    fn many_claimed_sizes_do_not_pile_up_nor_keep_the_honest_out() {
+        let (mut f, start) = (Fetch::default(), Instant::now());
+        let huge = 32 << 20;
+        for i in 0..1000 {
+            f.ask(LinkId(i), huge - i, start);
+        }
+        assert!(f.jobs.len() <= 2 && f.bytes() <= MAX_BYTES);
+        // They keep their attempts alive; a smaller one still gets its room.
+        let now = start + PATIENCE / 2;
+        let asked = f.ask(LinkId(2000), 3 * PIECE, now);
+        assert_eq!(asked, [0, 1, 2]);
+        for p in asked {
+            f.data(LinkId(2000), p, 3 * PIECE, part(p, 3 * PIECE, 1));
+        }
+        assert_eq!(f.checked(3 * PIECE as usize, &[LinkId(2000)], true), Verdict::First);
+        let mut f = Fetch::default();
+        for i in 0..2 * MAX_JOBS as u32 {
+            f.ask(LinkId(i), 1000 + i, start);
         }
         assert!(f.jobs.len() <= MAX_JOBS);
-        assert_eq!(f.ask(LinkId(200), 5, now + PATIENCE), [0], "the silent make room");
+        assert_eq!(f.ask(LinkId(5000), 2_000_000, start + PATIENCE).len(), PER_LINK, "the silent make room");
     }
 }

@@ -17,6 +17,7 @@ mod benc;
 pub mod blocklist;
 mod book;
 mod budget;
+mod chatter;
 mod client;
 mod conn;
 mod dht;
@@ -28,6 +29,7 @@ mod http_tracker;
 mod link;
 mod listener;
 mod lookup;
+mod merit;
 mod metadata;
 mod mse;
 mod mse_crypto;
@@ -43,6 +45,11 @@ mod utp;
 // For the benches and the fuzzers.
 pub mod wire;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
+
+#[cfg(test)]
+mod flood_tests;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]

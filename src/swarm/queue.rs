@@ -9,8 +9,10 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::handshake::OUR_QUEUE;
+use super::merit::Merit;
 use super::wire::{Message, Span, put_block_head};
 
 /// Control messages one slow peer may make us hold; 4 MiB at most, since extended messages are at most 16 KiB and few.
@@ -29,6 +31,8 @@ const BATCH: usize = 32 * 1024;
 #[derive(Debug)]
 pub struct Queue {
     inner: Mutex<Inner>,
+    /// What the link was asked for and what came of it. Its lock is never taken together with the other.
+    pub merit: Mutex<Merit>,
     wake: Notify,
     /// The peer speaks BEP 6.
     fast: bool,
@@ -76,11 +80,15 @@ impl Queue {
             decided: false,
             overflow: false,
         };
-        Self { inner: Mutex::new(inner), wake: Notify::new(), fast }
+        let merit = Mutex::new(Merit::new(Instant::now()));
+        Self { inner: Mutex::new(inner), merit, wake: Notify::new(), fast }
     }
 
     /// Adds a control message. False when it is an extended one for which there is no room until the peer reads more.
     pub fn push(&self, m: Message) -> bool {
+        if let Message::Request(span) = &m {
+            self.merit.lock().ask(*span, Instant::now());
+        }
         let mut q = self.inner.lock();
         if let Message::Extended { payload, .. } = &m {
             if q.extended_bytes + payload.len() > MAX_EXTENDED {
@@ -128,9 +136,12 @@ impl Queue {
         let mut q = self.inner.lock();
         if let Some(at) = q.control.iter().rposition(|m| *m == Message::Request(span)) {
             q.control.remove(at);
+            drop(q);
+            self.merit.lock().unask(span);
             return;
         }
         drop(q);
+        self.merit.lock().withdraw(span);
         self.push(Message::Cancel(span));
     }
 

@@ -17,9 +17,11 @@ use tokio::time::{Instant, sleep_until};
 use super::api::SwarmEvent;
 use super::budget;
 use super::conn::ReadHalf;
+use super::chatter::Chatter;
 use super::fast;
 use super::handshake::{Extended, OUR_DONT_HAVE, OUR_METADATA, OUR_PEX};
 use super::link::{LinkEnd, count, extended};
+use super::merit::Taken;
 use super::metadata::{MetadataMessage, Progress, Verdict};
 use super::pex;
 use super::queue::Queue;
@@ -78,7 +80,8 @@ pub struct Reader<'a> {
     pex_hasty: u32,
     pex_next: Instant,
     pex_told: pex::Told,
-    /// The peer said anything at all.
+    chatter: Chatter,
+    /// The peer said more than that it lives.
     pub spoke: bool,
 }
 
@@ -112,6 +115,7 @@ impl<'a> Reader<'a> {
             pex_hasty: 0,
             pex_next: Instant::now() + pex::FIRST,
             pex_told: pex::Told::default(),
+            chatter: Chatter::new(Instant::now()),
             spoke: false,
         }
     }
@@ -148,6 +152,7 @@ impl<'a> Reader<'a> {
         let mut tick = Instant::now() + self.tick();
         loop {
             while let Some(m) = decoder.next(&mut buf)? {
+                self.chatter.take(&m, Instant::now())?;
                 if matches!(m, Message::Block { .. }) {
                     room = room.max(ROOM_BLOCKS);
                 }
@@ -220,7 +225,9 @@ impl<'a> Reader<'a> {
 
     async fn handle(&mut self, m: Message) -> Step {
         let link = self.link;
-        self.spoke = true;
+        if m != Message::KeepAlive && !std::mem::replace(&mut self.spoke, true) {
+            self.queue.merit.lock().spoke();
+        }
         match m {
             Message::KeepAlive | Message::Port(_) => Ok(()),
             Message::Suggest(p) => self.suggested(p).await,
@@ -265,7 +272,7 @@ impl<'a> Reader<'a> {
             }
             Message::Cancel(_) => Ok(()),
             Message::Block { piece, begin, data } => self.block(piece, begin, data).await,
-            Message::Reject(s) if self.known.is_some() => {
+            Message::Reject(s) if self.known.is_some() && self.queue.merit.lock().refused(s) => {
                 self.tell(SwarmEvent::Rejected { link, piece: PieceIndex(s.piece), begin: s.begin, len: s.len }).await
             }
             Message::Reject(_) => Ok(()),
@@ -283,6 +290,10 @@ impl<'a> Reader<'a> {
     async fn choke(&mut self, choked: bool) -> Step {
         let link = self.link;
         let news = std::mem::replace(&mut self.choked, choked) != choked && self.known.is_some();
+        // With BEP 6 each request is still answered, by a reject where not by a block.
+        if choked && !self.fast {
+            self.queue.merit.lock().choked();
+        }
         match (news, choked) {
             (false, _) => Ok(()),
             (true, true) => self.tell(SwarmEvent::Choked { link }).await,
@@ -423,7 +434,7 @@ impl<'a> Reader<'a> {
     async fn request(&mut self, s: Span) -> Step {
         let Some(k) = &self.known else {
             self.queue.refuse(s);
-            return Ok(());
+            return self.chatter.refused(Instant::now());
         };
         if !inside(k, s) || s.len > MAX_REQUEST {
             return Err(LinkEnd::Breach("it asked for bytes that do not exist"));
@@ -431,10 +442,10 @@ impl<'a> Reader<'a> {
         // It may have asked before it read that the piece is gone.
         if !self.shared.has(PieceIndex(s.piece)) {
             self.queue.refuse(s);
-            return Ok(());
+            return self.chatter.refused(Instant::now());
         }
         if !self.queue.asked(s) {
-            return Ok(());
+            return self.chatter.refused(Instant::now());
         }
         let link = self.link;
         self.tell(SwarmEvent::Requested { link, piece: PieceIndex(s.piece), begin: s.begin, len: s.len }).await
@@ -447,12 +458,19 @@ impl<'a> Reader<'a> {
         if !inside(k, Span { piece, begin, len }) || len > BLOCK_LEN {
             return Err(LinkEnd::Breach("it sent bytes that do not exist"));
         }
+        match self.queue.merit.lock().block(Span { piece, begin, len }, Instant::now()) {
+            Taken::Asked => {}
+            Taken::Unasked => return Ok(()),
+            Taken::Flood => return Err(LinkEnd::Breach("it sent blocks that nobody asked for")),
+        }
         self.shared.traffic.payload_in.fetch_add(u64::from(len), Ordering::Relaxed);
         self.tell(SwarmEvent::Block { link: self.link, piece: PieceIndex(piece), begin, data }).await
     }
 
     async fn handshake(&mut self, payload: &[u8]) -> Step {
-        let Some(e) = Extended::parse(payload) else { return Ok(()) };
+        let Some(mut e) = Extended::parse(payload) else { return Ok(()) };
+        // It may learn the size later, but a peer that ever claims another one has none.
+        e.metadata_size = self.extended.metadata_size.or(e.metadata_size);
         if let Some(port) = e.port
             && !self.shared.listens_at(self.link, port)
         {

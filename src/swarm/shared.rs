@@ -17,6 +17,7 @@ use super::api::{DiscoveryStatus, KnownTorrent, LinkSource, SwarmConfig, SwarmEv
 use super::book::Book;
 use super::budget::Budget;
 use super::handshake;
+use super::merit::Worth;
 use super::metadata::Fetch;
 use super::pex::{self, Peer};
 use super::queue::Queue;
@@ -29,8 +30,14 @@ use crate::units::{Layout, LinkId, PieceIndex, PieceSet};
 /// Most links whatever the configuration says.
 pub const MAX_LINKS: usize = 500;
 
-/// Incoming links from one address: a household or a small office behind one router, not a crowd.
-const MAX_PER_ADDRESS: usize = 8;
+/// Most links that said nothing yet, besides.
+const MAX_STRANGERS: usize = 150;
+
+/// Most links to one address: several may share a router, a crowd behind one is one.
+const MAX_PER_IP: usize = 6;
+
+/// With fewer peers than this that give, those that keep us waiting make room sooner.
+const FEW_GIVERS: usize = 4;
 
 /// Of two links that grew towards each other, both sides keep the same one, as long as they are this young.
 const TIE_BREAK_AGE: std::time::Duration = std::time::Duration::from_secs(10);
@@ -85,10 +92,6 @@ pub enum NoPlace {
     Twice,
     Full,
     Banned,
-}
-
-fn incoming(links: &HashMap<LinkId, LinkEntry>) -> usize {
-    links.values().filter(|l| !l.outgoing).count()
 }
 
 /// See the module.
@@ -327,27 +330,58 @@ impl Shared {
         }
     }
 
+    /// Links that have a place: all but those that said nothing yet, or are being closed.
     pub fn link_count(&self) -> usize {
-        self.links.lock().len()
+        let now = Instant::now();
+        self.worths(now).iter().filter(|w| w.1 != Worth::Mute).count()
     }
 
-    /// Whether another incoming link would find a place.
+    /// Whether there is room for links that may turn out to be mute.
     pub fn has_room_for_strangers(&self) -> bool {
-        let links = self.links.lock();
-        links.len() < self.max_links() && incoming(&links) < self.max_incoming()
+        let strangers = self.queues().iter().filter(|q| q.merit.lock().is_mute()).count();
+        strangers < self.max_strangers()
     }
 
-    /// Incoming links at most: strangers who fill all the places there are must leave some for peers of our choice.
-    fn max_incoming(&self) -> usize {
-        self.max_links().div_ceil(4) * 3
+    /// Links that said nothing yet, besides [`Shared::max_links`]: they cost a socket and a few kilobytes each, and were a
+    /// place counted for them, a crowd of the mute could keep everybody else out.
+    fn max_strangers(&self) -> usize {
+        (3 * self.max_links()).min(MAX_STRANGERS)
     }
 
-    /// Links, as far as they make dialling needless: incoming ones count for half of what is wanted at most, since nobody
-    /// knows what they are good for.
-    pub fn links_toward(&self, want: usize) -> usize {
-        let links = self.links.lock();
-        let incoming = incoming(&links);
-        links.len() - incoming + incoming.min(want / 2)
+    /// Each link that is not being closed, and what it is worth.
+    fn worths(&self, now: Instant) -> Vec<(LinkId, Worth, CancellationToken)> {
+        let links: Vec<_> = {
+            let links = self.links.lock();
+            let open = links.iter().filter(|(_, l)| !l.close.is_cancelled());
+            open.map(|(id, l)| (*id, l.queue.clone(), l.close.clone())).collect()
+        };
+        let in_need = links.iter().filter(|l| l.1.merit.lock().gives(now)).count() < FEW_GIVERS;
+        let worth = |q: &Queue| {
+            let merit = q.merit.lock();
+            // What is young and mute has no place yet either.
+            if merit.is_mute() { Worth::Mute } else { merit.worth(now, in_need) }
+        };
+        links.into_iter().map(|(id, queue, close)| (id, worth(&queue), close)).collect()
+    }
+
+    /// Closes up to `most` links that others could make better use of, the least useful first.
+    pub fn make_room(&self, most: usize) {
+        let now = Instant::now();
+        let mut worths = self.worths(now);
+        worths.retain(|w| w.1 != Worth::Good && w.1 != Worth::Mute);
+        worths.sort_unstable_by_key(|w| (w.1, w.0));
+        worths.iter().take(most).for_each(|w| w.2.cancel());
+    }
+
+    /// Closes the mute that had their time, where others wait for their sockets.
+    pub fn make_room_for_strangers(&self) {
+        let now = Instant::now();
+        let links: Vec<_> = self.links.lock().values().map(|l| (l.queue.clone(), l.close.clone())).collect();
+        let mute = |q: &Queue| {
+            let merit = q.merit.lock();
+            merit.is_mute() && merit.worth(now, true) == Worth::Mute
+        };
+        links.iter().filter(|l| mute(&l.0)).for_each(|l| l.1.cancel());
     }
 
     /// Most links at once, as configured.
@@ -364,21 +398,27 @@ impl Shared {
         if self.book.lock().is_banned(addr) {
             return Err(NoPlace::Banned);
         }
+        if self.link_count() >= self.max_links() {
+            self.make_room(1);
+        }
+        let (placed, strangers) = (self.link_count(), self.has_room_for_strangers());
         let mut links = self.links.lock();
         if let Some(twin) = links.values().find(|l| l.peer_id == peer.peer_id) {
             // Both dialled each other: the link of the one with the higher id stays, by either side's count.
             let ours_wins = self.peer_id > peer.peer_id;
-            let crossed = twin.outgoing != outgoing && twin.since.elapsed() < TIE_BREAK_AGE;
+            // Of one machine only: a peer id is no secret, and a stranger must not end another's link with it.
+            let same = twin.addr.ip() == addr.ip();
+            let crossed = same && twin.outgoing != outgoing && twin.since.elapsed() < TIE_BREAK_AGE;
             if !crossed || outgoing != ours_wins {
                 return Err(NoPlace::Twice);
             }
             twin.close.cancel();
         }
-        let same = |l: &&LinkEntry| !l.outgoing && l.addr.ip() == addr.ip();
-        let crowded = !outgoing
-            && (incoming(&links) >= self.max_incoming()
-                || (!addr.ip().is_loopback() && links.values().filter(same).count() >= MAX_PER_ADDRESS));
-        if crowded || links.len() >= self.max_links() {
+        let neighbours = links.values().filter(|l| l.addr.ip() == addr.ip()).count();
+        if neighbours >= MAX_PER_IP && !addr.ip().is_loopback() {
+            return Err(NoPlace::Full);
+        }
+        if placed >= self.max_links() || !strangers {
             return Err(NoPlace::Full);
         }
         let link = LinkId(self.next_link.fetch_add(1, Ordering::Relaxed));

@@ -182,7 +182,7 @@ async fn exchange(socket: &mut Datagrams, message: &[u8], action: u32) -> Result
     Err(TrackerError::Silent)
 }
 
-fn parse(mut body: &[u8], v6: bool) -> Result<Answer, TrackerError> {
+pub fn parse(mut body: &[u8], v6: bool) -> Result<Answer, TrackerError> {
     let mut number = || body.try_get_u32().map_err(|_| TrackerError::Nonsense);
     let (interval, others, seeds) = (number()?, number()?, number()?);
     let interval = Duration::from_secs(interval.into());

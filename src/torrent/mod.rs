@@ -7,6 +7,8 @@ mod disk;
 pub mod error;
 mod files;
 mod folder;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod magnet;
 pub mod meta;
 mod names;
@@ -15,7 +17,7 @@ mod plain_video;
 mod resume;
 mod running;
 mod store;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub(crate) mod testing;
 mod urls;
 

@@ -132,7 +132,7 @@ fn is_unsafe(c: char) -> bool {
 }
 
 /// Marks that turn the direction of text, or take no room: `gpj.exe` can be made to read `exe.jpg`.
-fn is_direction(c: char) -> bool {
+pub(super) fn is_direction(c: char) -> bool {
     matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 

@@ -86,7 +86,9 @@ impl Record {
             let size = u64::from_le_bytes(*take(&mut rest)?);
             let secs = u64::from_le_bytes(*take(&mut rest)?);
             let nanos = u32::from_le_bytes(*take(&mut rest)?);
-            stamps.insert(index, Stamp { size, secs, nanos });
+            if index >= meta.files.len() || stamps.insert(index, Stamp { size, secs, nanos }).is_some() {
+                return None;
+            }
         }
         rest.is_empty().then_some(Self { verified, stamps })
     }

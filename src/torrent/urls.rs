@@ -9,6 +9,8 @@ use librqbit_bencode::BencodeValue;
 use librqbit_buffers::ByteBufOwned;
 use url::{Host, Url};
 
+use super::names::is_direction;
+
 /// Trackers and web seeds kept; real torrents have up to about 100 trackers.
 pub(super) const MAX_URLS: usize = 256;
 
@@ -24,8 +26,12 @@ pub(super) const TRACKER: &[&str] = &["http", "https", "udp"];
 /// What a web seed may be reached by.
 pub(super) const WEB: &[&str] = &["http", "https"];
 
-/// A URL of one of these schemes, of sane length, that a stranger may name.
+/// A URL of one of these schemes, of sane length, that a stranger may name. It is kept and shown as it is written: what
+/// would move a terminal's cursor or turn the text around it is refused, though a URL's parser drops it silently.
 pub(super) fn is_url(s: &str, schemes: &[&str]) -> bool {
+    if s.contains(|c: char| c.is_control() || is_direction(c)) {
+        return false;
+    }
     let fit = |u: &Url| schemes.contains(&u.scheme()) && u.host_str().is_some_and(|h| !h.is_empty());
     s.len() <= MAX_URL && Url::parse(s).is_ok_and(|u| fit(&u) && is_harmless(&u, schemes == TRACKER))
 }
@@ -131,6 +137,9 @@ mod tests {
             ["http://127.0.0.1:631/admin", "http://localhost/shutdown", "http://[::1]/x", "http://[::ffff:10.0.0.1]/x"]
         {
             assert!(!is_url(bad, TRACKER), "{bad}");
+        }
+        for bad in ["http://h.example/\u{1b}[31m", "http://h.example/\u{202e}gpj.exe", "http://h\n.example/"] {
+            assert!(!is_url(bad, WEB), "{bad:?}");
         }
         for bad in ["http://169.254.169.254/latest?x", "http://192.168.1.1/reboot?now=1", "http://printer.local/?a"] {
             assert!(!is_url(bad, WEB), "{bad}");
