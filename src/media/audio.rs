@@ -218,6 +218,9 @@ impl AudioDecoder {
         self.line.set_rate(out_rate);
         let (paced, now) = {
             let mut s = self.shared.lock();
+            if s.serial != self.serial {
+                return;
+            }
             let now = s.now(Instant::now());
             // The machine's clock went on without sound, or sound begins late in the film: this goes where the clock
             // is, not where sound left off.

@@ -17,8 +17,9 @@ pub mod seed;
 pub mod sync;
 pub mod torrent;
 
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 pub use tempfile::TempDir;
@@ -28,9 +29,23 @@ pub fn temp_dir() -> TempDir {
     tempfile::Builder::new().prefix("sluicegate-test-").tempdir().unwrap()
 }
 
-/// A port on loopback that was free a moment ago.
+/// A port on loopback that was free a moment ago, given to nobody else of this process. It lies below those the kernel
+/// takes for outgoing connections (`ip_local_port_range`), of which other tests make many.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    const FIRST: u32 = 12_000;
+    const COUNT: u32 = 20_000;
+    // Other test programs begin elsewhere.
+    let begin = std::process::id().wrapping_mul(131);
+    loop {
+        let step = NEXT.fetch_add(1, Ordering::Relaxed);
+        assert!(step < COUNT, "no free port on loopback");
+        let port = (FIRST + begin.wrapping_add(step) % COUNT) as u16;
+        let free = TcpListener::bind(("127.0.0.1", port)).is_ok() && UdpSocket::bind(("127.0.0.1", port)).is_ok();
+        if free {
+            return port;
+        }
+    }
 }
 
 /// Waits until `ready` gives a value, and fails naming `what` when it has not within `limit`.

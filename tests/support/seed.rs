@@ -42,7 +42,7 @@ impl Seed {
             Some(&dir.path().join("log")),
         );
         let mut seed = Seed { addr: ([127, 0, 0, 1], peer_port).into(), rpc_port, _dir: dir, guard };
-        wait_for("Transmission's RPC", Duration::from_secs(20), || {
+        wait_for("Transmission's RPC", Duration::from_secs(60), || {
             assert!(seed.guard.runs(), "transmission-daemon ended: {}", seed.guard.log());
             seed.rpc("session-get", json!({})).ok()
         });
@@ -77,7 +77,7 @@ impl Seed {
         // The first answer is a 409 that names the session id to come back with.
         for _ in 0..2 {
             let mut s = TcpStream::connect(("127.0.0.1", self.rpc_port))?;
-            s.set_read_timeout(Some(Duration::from_secs(10)))?;
+            s.set_read_timeout(Some(Duration::from_secs(60)))?;
             write!(
                 s,
                 "POST /transmission/rpc HTTP/1.0\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n\
