@@ -240,19 +240,28 @@ impl PieceSet {
         self.count() == self.len
     }
 
+    /// Pieces that both sets hold, lowest first.
+    pub fn both<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = PieceIndex> + 'a {
+        ones(self.words.iter().zip(&other.words).map(|(a, b)| a & b))
+    }
+
     /// Pieces held, lowest first.
     pub fn iter(&self) -> impl Iterator<Item = PieceIndex> + '_ {
-        self.words.iter().enumerate().flat_map(|(i, &w)| {
-            let mut w = w;
-            std::iter::from_fn(move || {
-                (w != 0).then(|| {
-                    let bit = w.trailing_zeros();
-                    w &= w - 1;
-                    PieceIndex(i as u32 * 64 + bit)
-                })
+        ones(self.words.iter().copied())
+    }
+}
+
+/// The places of the set bits, lowest first.
+fn ones(words: impl Iterator<Item = u64>) -> impl Iterator<Item = PieceIndex> {
+    words.enumerate().flat_map(|(i, mut w)| {
+        std::iter::from_fn(move || {
+            (w != 0).then(|| {
+                let bit = w.trailing_zeros();
+                w &= w - 1;
+                PieceIndex(i as u32 * 64 + bit)
             })
         })
-    }
+    })
 }
 
 /// How a torrent's bytes are cut into pieces and blocks.

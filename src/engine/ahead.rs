@@ -1,9 +1,14 @@
 //! Beyond the window: begun pieces first, then the rarest, ties at random. This is what keeps a swarm of viewers alive
-//! who all watch the same place.
+//! who all watch the same place. At the very end, when all that is missing was asked of somebody, idle links are asked
+//! for it a second time: the last block must not wait for the slowest peer (end game).
 
-use super::zones::Zone;
+use super::zones::{Zone, Zones};
 use super::{Action, Engine};
 use crate::units::{BlockRef, Instant, LinkId, PieceIndex};
+
+/// Pieces looked at in rarest-first order for one link before its own few are looked at instead: with this many tries a
+/// peer that has more than a tenth of the pieces gives one in all but a thousandth of the cases.
+const RAREST_TRIES: usize = 64;
 
 impl Engine {
     /// Fills the link's queue up to `room` more requests with blocks beyond the window.
@@ -12,68 +17,133 @@ impl Engine {
         now: Instant,
         link: LinkId,
         room: usize,
+        zones: &Zones,
         typical: f64,
         actions: &mut Vec<Action>,
     ) {
         let mut picks: Vec<BlockRef> = Vec::with_capacity(room);
-        let Some(l) = self.links.get(&link) else { return };
-        let layout = *self.board.layout();
-        for (p, g) in self.board.begun() {
-            if picks.len() >= room {
-                break;
-            }
-            let whole = g.checking || g.here as usize == g.cells.len();
-            if whole || !l.has.contains(*p) || !self.board.admits(*p, link) || !self.is_ahead(now, *p) {
-                continue;
-            }
-            let free = g.cells.iter().enumerate().filter(|(_, c)| c.free() && !c.tried.contains(&link));
-            picks.extend(free.map(|(i, _)| BlockRef { piece: *p, block: i as u32 }).take(room - picks.len()));
-        }
-        let mut passed = Vec::new();
-        for p in self.availability.rarest() {
-            if picks.len() >= room {
-                break;
-            }
-            if !l.has.contains(p) {
-                continue;
-            }
-            if !self.is_ahead(now, p) {
-                if self.zone_of(now, p) == Zone::Behind {
-                    passed.push(p);
-                }
-                continue;
-            }
-            picks.extend((0..layout.block_count(p)).map(|block| BlockRef { piece: p, block }).take(room - picks.len()));
-        }
-        for p in passed {
-            self.availability.take(p);
+        self.begun_ahead(link, room, zones, &mut picks);
+        self.rarest_ahead(link, room, zones, &mut picks);
+        if picks.is_empty() {
+            self.end_game(now, link, room, typical, &mut picks);
         }
         for block in picks {
             self.ask(now, link, block, typical, actions);
         }
     }
 
-    fn zone_of(&self, now: Instant, p: PieceIndex) -> Zone {
-        // By its last byte of the file: a piece the playhead is inside of is not behind.
-        let piece = self.board.layout().piece_range(p);
-        let last = self.position.file.map_or(piece.end, |f| piece.end.min(f.end)).saturating_sub(1);
-        self.position.zone(last, now, &self.config)
+    fn is_ahead(&self, zones: &Zones, p: PieceIndex) -> bool {
+        zones.of_piece(self.board.layout().piece_range(p)) == Zone::Ahead
     }
 
-    fn is_ahead(&self, now: Instant, p: PieceIndex) -> bool {
-        self.zone_of(now, p) == Zone::Ahead
+    /// Free blocks of begun pieces: what is begun is finished first, since only whole pieces can be given on.
+    fn begun_ahead(&self, link: LinkId, room: usize, zones: &Zones, picks: &mut Vec<BlockRef>) {
+        let Some(l) = self.links.get(&link) else { return };
+        for (piece, g) in self.board.open() {
+            if picks.len() >= room {
+                break;
+            }
+            if !l.answers(piece) || !self.board.admits(piece, link) || !self.is_ahead(zones, piece) {
+                continue;
+            }
+            let free = g.cells.iter().enumerate().filter(|(_, c)| c.free() && !c.tried.contains(&link));
+            picks.extend(free.map(|(i, _)| BlockRef { piece, block: i as u32 }).take(room - picks.len()));
+        }
+    }
+
+    /// Blocks of the rarest pieces that the link has and nobody began.
+    fn rarest_ahead(&mut self, link: LinkId, room: usize, zones: &Zones, picks: &mut Vec<BlockRef>) {
+        let Some(l) = self.links.get(&link) else { return };
+        let layout = *self.board.layout();
+        let mut passed = Vec::new();
+        let mut take = |p: PieceIndex, picks: &mut Vec<BlockRef>| match zones.of_piece(layout.piece_range(p)) {
+            Zone::Ahead => {
+                let blocks = (0..layout.block_count(p)).map(|block| BlockRef { piece: p, block });
+                picks.extend(blocks.take(room.saturating_sub(picks.len())));
+            }
+            Zone::Behind => passed.push(p),
+            // The clock's own: asked for by deadline.
+            Zone::Urgent | Zone::Window => {}
+        };
+        let least = self.availability.rarest().next().map_or(0, |p| self.availability.of(p));
+        let hinted = |p: &&PieceIndex| self.availability.indexed(**p) && self.availability.of(**p) <= least;
+        for p in l.suggested.iter().rev().filter(|p| l.answers(**p)).filter(hinted) {
+            if picks.len() < room {
+                take(*p, picks);
+            }
+        }
+        let mut tries = 0;
+        for p in self.availability.rarest() {
+            if picks.len() >= room {
+                break;
+            }
+            if l.answers(p) {
+                take(p, picks);
+            } else {
+                tries += 1;
+            }
+            if tries > RAREST_TRIES {
+                break;
+            }
+        }
+        if tries > RAREST_TRIES && picks.len() < room {
+            // It has few of what is missing: those are counted out, the rarest of them first.
+            let mut own: Vec<PieceIndex> =
+                self.availability.indexed_of(&l.has).filter(|p| l.answers(*p)).take(4 * RAREST_TRIES).collect();
+            own.sort_by_key(|p| self.availability.of(*p));
+            for p in own {
+                if picks.len() < room && picks.iter().all(|b| b.piece != p) {
+                    take(p, picks);
+                }
+            }
+        }
+        for p in passed {
+            self.availability.take(p);
+        }
+    }
+
+    /// All that is missing was asked of somebody: an idle link is asked for what will come last.
+    fn end_game(&self, now: Instant, link: LinkId, room: usize, typical: f64, picks: &mut Vec<BlockRef>) {
+        let Some(l) = self.links.get(&link) else { return };
+        let all_asked = self.board.open().next().is_none() && self.availability.rarest().next().is_none();
+        if !all_asked || !l.asks.is_empty() || !self.hedge_affordable() {
+            return;
+        }
+        let own = l.eta(now, typical, &self.config) + self.block_s(now, l, typical);
+        let mut last: Vec<(f64, BlockRef)> = Vec::new();
+        for (piece, g) in self.board.begun() {
+            if g.checking || !l.answers(*piece) || g.parole.is_some() {
+                continue;
+            }
+            for (i, c) in g.cells.iter().enumerate() {
+                let &[first] = &*c.asked else { continue };
+                let block = BlockRef { piece: *piece, block: i as u32 };
+                let holder = self.links.get(&first).filter(|_| first != link && !c.tried.contains(&link));
+                let Some(holder) = holder else { continue };
+                let Some(place) = holder.asks.iter().position(|a| a.block == block) else { continue };
+                let finish = holder.eta_at(now, place + 1, typical, &self.config);
+                let finish = finish + self.overdue(now, &holder.asks[place]);
+                // Twice as fast, or it would be a race that both lose bytes in.
+                if finish > 2.0 * own {
+                    last.push((finish, block));
+                }
+            }
+        }
+        last.sort_by(|a, b| b.0.total_cmp(&a.0));
+        picks.extend(last.into_iter().map(|b| b.1).take(room.min(2)));
     }
 
     /// Makes the rarest-first index anew: after a choice of file, a jump, or a better timeline.
     pub(super) fn reindex(&mut self, now: Instant) {
         let Some(file) = self.position.file else { return };
-        let pieces: Vec<PieceIndex> = self
-            .board
-            .layout()
+        let zones = self.position.zones(now, &self.config);
+        let layout = *self.board.layout();
+        let pieces: Vec<PieceIndex> = layout
             .pieces_in(file)
             .map(PieceIndex)
             .filter(|p| {
-                !self.board.is_here(*p) && self.board.get(*p).is_none() && self.zone_of(now, *p) != Zone::Behind
+                let begun = self.board.is_here(*p) || self.board.get(*p).is_some();
+                !begun && zones.of_piece(layout.piece_range(*p)) != Zone::Behind
             })
             .collect();
         self.availability.index(pieces.into_iter(), &mut self.rng);

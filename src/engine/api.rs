@@ -57,6 +57,26 @@ pub enum Event {
         link: LinkId,
         block: BlockRef,
     },
+    /// The peer gave a piece up again (lt_donthave).
+    DontHave {
+        link: LinkId,
+        piece: PieceIndex,
+    },
+    /// The peer answers requests for this piece even while it chokes us (BEP 6).
+    AllowedFast {
+        link: LinkId,
+        piece: PieceIndex,
+    },
+    /// The peer would like us to ask for this piece (BEP 6): it has it in memory, or few have it.
+    Suggested {
+        link: LinkId,
+        piece: PieceIndex,
+    },
+    /// We told the peer that it may ask for this piece while we choke it (BEP 6).
+    FastGranted {
+        link: LinkId,
+        piece: PieceIndex,
+    },
     /// The peer asks for bytes of ours.
     BlockRequested {
         link: LinkId,
@@ -83,6 +103,16 @@ pub enum Event {
     /// The store says that the hash of the piece does not check; its bytes are void.
     PieceCorrupt {
         piece: PieceIndex,
+    },
+    /// A keyed sum of each block of the piece as it lies in the store: told before `PieceCorrupt`, and after [`Action::Sum`].
+    Sums {
+        piece: PieceIndex,
+        sums: Vec<u64>,
+    },
+    /// What the user allows, bytes per second; `None` is unlimited.
+    Limits {
+        up: Option<u64>,
+        down: Option<u64>,
     },
     /// A server answered its probe and serves ranges.
     OriginUp {
@@ -184,8 +214,19 @@ pub enum Action {
         begin: u32,
         len: u32,
     },
+    /// Tell the peer that its request will not be answered (BEP 6; a link without the fast extension says nothing).
+    RejectBlock {
+        link: LinkId,
+        piece: PieceIndex,
+        begin: u32,
+        len: u32,
+    },
     /// Hash the piece; answered by `PieceVerified` or `PieceCorrupt`.
     Verify {
+        piece: PieceIndex,
+    },
+    /// Sum each block of a verified piece; answered by `Sums`. To learn which of several givers lied before.
+    Sum {
         piece: PieceIndex,
     },
     /// The reader may have these bytes now: checked, or from a server that is trusted so far.

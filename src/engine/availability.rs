@@ -16,6 +16,8 @@ pub struct Availability {
     slot: Vec<u32>,
     /// `start[a]..start[a + 1]` of `order` has availability `a`; the last entry is `order.len()`.
     start: Vec<u32>,
+    /// The pieces in `order`, as a set: what one peer has of them is found by words, not by pieces.
+    indexed: PieceSet,
 }
 
 impl Availability {
@@ -25,6 +27,7 @@ impl Availability {
             order: Vec::new(),
             slot: vec![ABSENT; pieces as usize],
             start: vec![0, 0],
+            indexed: PieceSet::new(pieces),
         }
     }
 
@@ -36,6 +39,7 @@ impl Availability {
     /// Makes the index hold just these pieces, ties in random order.
     pub fn index(&mut self, pieces: impl Iterator<Item = PieceIndex>, rng: &mut Rng) {
         self.slot.fill(ABSENT);
+        self.indexed = PieceSet::new(self.count.len() as u32);
         let mut all: Vec<PieceIndex> = pieces.collect();
         for i in (1..all.len()).rev() {
             all.swap(i, rng.below(i + 1));
@@ -46,6 +50,7 @@ impl Availability {
             (0..=most + 1).map(|a| all.partition_point(|p| (self.count[p.get()] as usize) < a) as u32).collect();
         for (i, p) in all.iter().enumerate() {
             self.slot[p.get()] = i as u32;
+            self.indexed.insert(*p);
         }
         self.order = all;
     }
@@ -106,6 +111,7 @@ impl Availability {
         }
         self.order.pop();
         self.slot[p.get()] = ABSENT;
+        self.indexed.remove(p);
     }
 
     /// Puts a piece back into the index.
@@ -118,6 +124,7 @@ impl Availability {
             self.start.push(self.order.len() as u32);
         }
         self.order.push(p);
+        self.indexed.insert(p);
         let mut at = self.order.len() as u32 - 1;
         self.slot[p.get()] = at;
         let top = self.start.len() - 1;
@@ -134,6 +141,16 @@ impl Availability {
     pub fn rarest(&self) -> impl Iterator<Item = PieceIndex> + '_ {
         let from = self.start.get(1).copied().unwrap_or(0) as usize;
         self.order[from.min(self.order.len())..].iter().copied()
+    }
+
+    /// Whether the piece is in the index.
+    pub fn indexed(&self, p: PieceIndex) -> bool {
+        self.indexed.contains(p)
+    }
+
+    /// The indexed pieces of a set.
+    pub fn indexed_of<'a>(&'a self, has: &'a PieceSet) -> impl Iterator<Item = PieceIndex> + 'a {
+        has.both(&self.indexed)
     }
 
     fn swap(&mut self, a: u32, b: u32) {
@@ -155,7 +172,7 @@ impl Availability {
             }
         }
         let indexed = self.slot.iter().filter(|s| **s != ABSENT).count();
-        if indexed == self.order.len() {
+        if indexed == self.order.len() && self.indexed.count() as usize == indexed {
             Ok(())
         } else {
             Err(format!("{indexed} slots, {} in order", self.order.len()))

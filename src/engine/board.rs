@@ -2,9 +2,9 @@
 //!
 //! Invariant: a piece is exactly one of *missing* (no table), *begun* (a table in which at least one block is asked for or
 //! here), *checking* (all blocks here, hash not known) or *here* (verified, no table). A block that is here is asked of
-//! nobody. [`Board::check`] verifies it, and tests call it after every step.
+//! nobody. `open` holds just the begun pieces that have a free block. [`Board::check`] verifies it, and tests call it after every step.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::snapshot::{Origin, PieceState};
 use crate::units::{BlockRef, ByteRange, FetchId, Layout, LinkId, PieceIndex, PieceSet};
@@ -20,8 +20,8 @@ pub enum Giver {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Cell {
     pub here: Option<Giver>,
-    /// At most two: the first, and a hedge.
-    pub asked: Vec<LinkId>,
+    /// The first, and a hedge.
+    pub asked: Askers,
     pub fetch: Option<FetchId>,
     /// Links that were asked for it and lost the request or the race: not hedged to again.
     pub tried: Vec<LinkId>,
@@ -34,11 +34,46 @@ impl Cell {
     }
 }
 
+/// Who was asked for a block: at most two, without a heap of their own since there are thousands.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Askers {
+    ids: [LinkId; 2],
+    len: u8,
+}
+
+impl Askers {
+    /// False when there are two already.
+    fn push(&mut self, link: LinkId) -> bool {
+        match self.ids.get_mut(self.len as usize) {
+            Some(free) => *free = link,
+            None => return false,
+        }
+        self.len += 1;
+        true
+    }
+
+    fn remove(&mut self, link: LinkId) {
+        if let Some(i) = self.iter().position(|l| *l == link) {
+            self.ids.swap(i, 1);
+            self.len -= 1;
+        }
+    }
+}
+
+impl std::ops::Deref for Askers {
+    type Target = [LinkId];
+    fn deref(&self) -> &[LinkId] {
+        &self.ids[..self.len as usize]
+    }
+}
+
 /// A piece that is not whole yet.
 #[derive(Debug, Clone)]
 pub struct Begun {
     pub cells: Vec<Cell>,
     pub here: u32,
+    /// Blocks neither here nor on their way.
+    pub free: u32,
     pub checking: bool,
     /// After a failed hash with several givers: all blocks from this one, to learn who lies.
     pub parole: Option<LinkId>,
@@ -65,7 +100,10 @@ impl Begun {
 pub struct Board {
     layout: Layout,
     verified: PieceSet,
+    missing: u32,
     begun: BTreeMap<PieceIndex, Begun>,
+    /// Begun pieces with a free block.
+    open: BTreeSet<PieceIndex>,
     /// Origin of each verified piece, and how often it failed before.
     origins: Vec<Origin>,
     failures: BTreeMap<PieceIndex, u32>,
@@ -77,7 +115,15 @@ impl Board {
         let origins = (0..layout.piece_count())
             .map(|p| if have.contains(PieceIndex(p)) { Origin::Disk } else { Origin::None })
             .collect();
-        Self { layout, verified: have, begun: BTreeMap::new(), origins, failures: BTreeMap::new() }
+        Self {
+            layout,
+            missing: layout.piece_count() - have.count(),
+            verified: have,
+            begun: BTreeMap::new(),
+            open: BTreeSet::new(),
+            origins,
+            failures: BTreeMap::new(),
+        }
     }
 
     pub fn layout(&self) -> &Layout {
@@ -100,6 +146,11 @@ impl Board {
         self.begun.get(&p)
     }
 
+    /// Whether the block is neither here nor on its way.
+    pub fn is_free(&self, b: BlockRef) -> bool {
+        !self.is_here(b.piece) && self.cell(b).is_none_or(Cell::free)
+    }
+
     /// The block's cell, where its piece is begun.
     pub fn cell(&self, b: BlockRef) -> Option<&Cell> {
         self.begun.get(&b.piece)?.cells.get(b.block as usize)
@@ -110,8 +161,24 @@ impl Board {
         self.is_here(b.piece) || self.cell(b).is_some_and(|c| c.here.is_some())
     }
 
-    /// The block's cell, beginning its piece if need be. `None` for a block that does not exist or is verified.
-    fn cell_mut(&mut self, b: BlockRef) -> Option<&mut Cell> {
+    /// Whether every piece is verified.
+    pub fn whole(&self) -> bool {
+        self.missing == 0
+    }
+
+    /// Begun pieces that have a free block, lowest first.
+    pub fn open(&self) -> impl Iterator<Item = (PieceIndex, &Begun)> {
+        self.open.iter().filter_map(|p| Some((*p, self.begun.get(p)?)))
+    }
+
+    /// Whether somebody could still be asked for a block of the piece for the first time.
+    pub fn has_free(&self, p: PieceIndex) -> bool {
+        !self.is_here(p) && self.begun.get(&p).is_none_or(|g| g.free > 0)
+    }
+
+    /// Changes a block's cell, beginning its piece if need be, and books whether it is free now. `None` for a block that
+    /// does not exist or is verified.
+    fn change<T>(&mut self, b: BlockRef, change: impl FnOnce(&mut Cell) -> T) -> Option<T> {
         let blocks = self.layout.block_count(b.piece);
         if self.is_here(b.piece) || b.block >= blocks {
             return None;
@@ -120,18 +187,39 @@ impl Board {
         let begun = self.begun.entry(b.piece).or_insert_with(|| Begun {
             cells: vec![Cell::default(); blocks as usize],
             here: 0,
+            free: blocks,
             checking: false,
             parole: None,
             failures,
         });
-        begun.cells.get_mut(b.block as usize)
+        let cell = begun.cells.get_mut(b.block as usize)?;
+        let (before, out) = (cell.free(), change(cell));
+        match (before, cell.free()) {
+            (true, false) => begun.free -= 1,
+            (false, true) => begun.free += 1,
+            _ => {}
+        }
+        if begun.free > 0 && begun.free < blocks {
+            self.open.insert(b.piece);
+        } else {
+            self.open.remove(&b.piece);
+        }
+        Some(out)
+    }
+
+    /// Changes a cell of a piece that is begun.
+    fn change_begun(&mut self, b: BlockRef, change: impl FnOnce(&mut Cell)) {
+        if self.begun.contains_key(&b.piece) {
+            self.change(b, change);
+            self.forget_if_untouched(b.piece);
+        }
     }
 
     /// Books that `link` was asked for the block; false when it was asked already or the block is here.
     pub fn ask(&mut self, b: BlockRef, link: LinkId) -> bool {
-        match self.cell_mut(b) {
-            Some(c) if c.here.is_none() && !c.asked.contains(&link) => c.asked.push(link),
-            _ => return false,
+        let asked = self.change(b, |c| c.here.is_none() && !c.asked.contains(&link) && c.asked.push(link));
+        if asked != Some(true) {
+            return false;
         }
         if let Some(g) = self.begun.get_mut(&b.piece).filter(|g| g.failures > 0 && g.parole.is_none()) {
             g.parole = Some(link);
@@ -153,45 +241,50 @@ impl Board {
 
     /// Books that a server range covers the block.
     pub fn ask_server(&mut self, b: BlockRef, fetch: FetchId) {
-        if let Some(c) = self.cell_mut(b).filter(|c| c.here.is_none()) {
-            c.fetch = Some(fetch);
-        }
+        self.change(b, |c| {
+            if c.here.is_none() {
+                c.fetch = Some(fetch);
+            }
+        });
     }
 
     /// `link` will not bring the block.
     pub fn unask(&mut self, b: BlockRef, link: LinkId, tried: bool) {
-        if let Some(c) = self.begun.get_mut(&b.piece).and_then(|g| g.cells.get_mut(b.block as usize)) {
-            c.asked.retain(|l| *l != link);
+        self.change_begun(b, |c| {
+            c.asked.remove(link);
             if tried && !c.tried.contains(&link) && c.tried.len() < 8 {
                 c.tried.push(link);
             }
-        }
-        self.forget_if_untouched(b.piece);
+        });
     }
 
     /// The fetch will not bring the block.
     pub fn unask_server(&mut self, b: BlockRef, fetch: FetchId) {
-        if let Some(c) = self.begun.get_mut(&b.piece).and_then(|g| g.cells.get_mut(b.block as usize))
-            && c.fetch == Some(fetch)
-        {
-            c.fetch = None;
-        }
-        self.forget_if_untouched(b.piece);
+        self.change_begun(b, |c| {
+            if c.fetch == Some(fetch) {
+                c.fetch = None;
+            }
+        });
     }
 
     /// The block's bytes are in the store. Returns who else was asked, or `None` when it was here before.
-    pub fn arrived(&mut self, b: BlockRef, from: Giver) -> Option<Vec<LinkId>> {
-        let c = self.cell_mut(b)?;
-        if c.here.is_some() {
-            return None;
-        }
-        c.here = Some(from);
-        c.fetch = None;
-        let others = std::mem::take(&mut c.asked);
+    pub fn arrived(&mut self, b: BlockRef, from: Giver) -> Option<Askers> {
+        let others = self.change(b, |c| {
+            c.here.is_none().then(|| {
+                c.here = Some(from);
+                c.fetch = None;
+                std::mem::take(&mut c.asked)
+            })
+        })??;
         if let Some(g) = self.begun.get_mut(&b.piece) {
             g.here += 1;
         }
         Some(others)
+    }
+
+    /// Whether all blocks of a piece that is not verified are here.
+    pub fn whole_piece(&self, p: PieceIndex) -> bool {
+        self.begun.get(&p).is_some_and(|g| g.here as usize == g.cells.len())
     }
 
     /// True once when all blocks have become here: the piece's hash is to be checked.
@@ -205,13 +298,36 @@ impl Board {
         }
     }
 
+    /// Blocks that the link gave of pieces that are not whole are void. Returns the pieces, and the bytes lost.
+    pub fn forget_from(&mut self, link: LinkId) -> (Vec<PieceIndex>, u64) {
+        let mut bytes = 0;
+        let given = |g: &Begun| !g.checking && g.cells.iter().any(|c| c.here == Some(Giver::Link(link)));
+        let pieces: Vec<PieceIndex> = self.begun.iter().filter(|(_, g)| given(g)).map(|(p, _)| *p).collect();
+        for piece in &pieces {
+            for block in 0..self.layout.block_count(*piece) {
+                let b = BlockRef { piece: *piece, block };
+                let was = self.change(b, |c| c.here.take_if(|g| *g == Giver::Link(link)).is_some());
+                if was == Some(true)
+                    && let Some(g) = self.begun.get_mut(piece)
+                {
+                    g.here -= 1;
+                    bytes += self.layout.block_range(b).len();
+                }
+            }
+            self.forget_if_untouched(*piece);
+        }
+        (pieces, bytes)
+    }
+
     /// The piece's hash checks. Returns the table it had.
     pub fn verify(&mut self, p: PieceIndex) -> Option<Begun> {
         if !self.verified.insert(p) {
             return None;
         }
+        self.missing -= 1;
         self.failures.remove(&p);
         let begun = self.begun.remove(&p);
+        self.open.remove(&p);
         self.origins[p.get()] = begun.as_ref().map_or(Origin::Disk, Begun::origin);
         begun
     }
@@ -219,6 +335,7 @@ impl Board {
     /// The piece's hash does not check: its bytes are void. Returns the table it had.
     pub fn void(&mut self, p: PieceIndex) -> Option<Begun> {
         let begun = self.begun.remove(&p)?;
+        self.open.remove(&p);
         *self.failures.entry(p).or_insert(0) += 1;
         Some(begun)
     }
@@ -256,8 +373,9 @@ impl Board {
     }
 
     fn forget_if_untouched(&mut self, p: PieceIndex) {
-        if self.begun.get(&p).is_some_and(|g| g.here == 0 && g.cells.iter().all(Cell::free)) {
+        if self.begun.get(&p).is_some_and(|g| g.here == 0 && g.free as usize == g.cells.len()) {
             self.begun.remove(&p);
+            self.open.remove(&p);
         }
     }
 
@@ -274,10 +392,21 @@ impl Board {
             if g.here == 0 && g.cells.iter().all(Cell::free) {
                 return Err(format!("piece {p} has a table but nothing in it"));
             }
+            let free = g.cells.iter().filter(|c| c.free()).count();
+            if free != g.free as usize || self.open.contains(p) != (0 < free && free < g.cells.len()) {
+                return Err(format!(
+                    "piece {p}: {free} blocks free, {} booked, open {}",
+                    g.free,
+                    self.open.contains(p)
+                ));
+            }
             if let Some(i) = g.cells.iter().position(|c| c.here.is_some() && !c.asked.is_empty()) {
                 return Err(format!("block {i} of piece {p} is here and still asked for"));
             }
         }
-        Ok(())
+        match self.open.iter().find(|p| !self.begun.contains_key(p)) {
+            Some(p) => Err(format!("piece {p} is open and not begun")),
+            None => Ok(()),
+        }
     }
 }

@@ -85,6 +85,8 @@ pub struct Config {
     pub choke_round: Duration,
     /// The optimistic slot moves on after this many rounds.
     pub optimistic_rounds: u32,
+    /// Who gives nothing for this long although asked has no claim to a slot (BEP 3 and the original client: a minute).
+    pub anti_snub: Duration,
     /// Uploads wait while less than this is buffered.
     pub upload_floor: Duration,
     /// Requests of a peer that are remembered.
@@ -105,7 +107,7 @@ impl Default for Config {
             start: Duration::from_secs(2),
             rebuffer: Duration::from_secs(4),
             start_anyway: Duration::from_secs(15),
-            queue_time: Duration::from_millis(250),
+            queue_time: Duration::from_millis(100),
             queue_time_urgent: Duration::from_millis(100),
             pulse: Duration::from_millis(1500),
             young_deviation: Duration::from_millis(300),
@@ -135,6 +137,7 @@ impl Default for Config {
             upload_slots: 4,
             choke_round: Duration::from_secs(10),
             optimistic_rounds: 3,
+            anti_snub: Duration::from_secs(60),
             upload_floor: Duration::from_secs(3),
             upload_queue: 500,
             peer_share_min: 0.1,

@@ -1,6 +1,6 @@
 //! What is known of each link: what the peer has, what was asked of it, how fast it answers.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::config::Config;
@@ -24,6 +24,13 @@ pub struct Wish {
     pub piece: PieceIndex,
     pub begin: u32,
     pub len: u32,
+}
+
+/// A block on its way to the peer's socket.
+#[derive(Debug, Clone, Copy)]
+pub struct Handed {
+    pub wish: Wish,
+    pub at: Instant,
 }
 
 /// One link.
@@ -65,8 +72,22 @@ pub struct Link {
     pub floor: usize,
     /// The most requests it held since its queue last ran empty.
     peak: usize,
-    /// Bytes handed over to be sent and not yet in the socket.
-    pub sending: u32,
+    /// Blocks handed over to be sent and not yet in the socket.
+    pub handed: VecDeque<Handed>,
+    /// When it last got a slot.
+    pub unchoked_at: Option<Instant>,
+    /// Requests in a row that another link, asked later, answered before it.
+    pub let_down: u32,
+    /// It had a part in a piece whose hash failed, and it is not known yet who lied.
+    pub suspect: bool,
+    /// It lied: it is being closed.
+    pub banned: bool,
+    /// Pieces it answers for even while it chokes us (BEP 6).
+    pub allowed: BTreeSet<PieceIndex>,
+    /// Pieces it would like us to ask for, newest last.
+    pub suggested: VecDeque<PieceIndex>,
+    /// Pieces we answer for even while we choke it.
+    pub granted: BTreeSet<PieceIndex>,
 }
 
 impl Link {
@@ -94,7 +115,14 @@ impl Link {
             since: now,
             floor: 0,
             peak: 0,
-            sending: 0,
+            handed: VecDeque::new(),
+            unchoked_at: None,
+            let_down: 0,
+            suspect: false,
+            banned: false,
+            allowed: BTreeSet::new(),
+            suggested: VecDeque::new(),
+            granted: BTreeSet::new(),
         }
     }
 
@@ -189,6 +217,7 @@ impl Link {
         self.meter.arrived(now, len, config);
         self.last_arrival = now;
         self.snubbed = false;
+        self.let_down = 0;
         self.received += len;
         self.down.add(len);
         self.ghosts.retain(|g| g.block != block);
@@ -212,6 +241,11 @@ impl Link {
 
     /// Whether it may be asked for blocks at all.
     pub fn serves(&self) -> bool {
-        !self.choked
+        !self.banned && (!self.choked || !self.allowed.is_empty())
+    }
+
+    /// Whether it answers for the piece now.
+    pub fn answers(&self, piece: PieceIndex) -> bool {
+        self.has.contains(piece) && !self.banned && (!self.choked || self.allowed.contains(&piece))
     }
 }

@@ -4,28 +4,30 @@
 //! writes a log or draws a random number of its own: time comes in with each event, the seed at construction. The same
 //! events in the same order give the same actions.
 //!
-//! Where to find a rule: deadlines and zones in `zones`, forecasts in `forecast`, the spread of requests in `schedule`,
+//! Where to find a rule: deadlines and zones in `zones` and `agenda`, forecasts in `forecast`, the spread of requests in `schedule`,
 //! second requests in `hedge`, rarest first in `ahead` and `availability`, bids in `bid`, ranged GETs in `server`, the
 //! peers' receive budget in `priority`, start and rebuffer in `playout`, choking in `upload`, bad pieces in `trust`.
 
+mod agenda;
 mod ahead;
 pub mod api;
 mod availability;
 mod bid;
 mod board;
 pub mod config;
+mod fast;
 mod forecast;
 mod hedge;
 mod links;
 mod playout;
 mod priority;
-mod rng;
+pub(crate) mod rng;
 mod schedule;
 mod server;
 pub mod snapshot;
 mod trust;
 mod upload;
-mod view;
+pub mod view;
 mod zones;
 
 #[cfg(test)]
@@ -41,7 +43,7 @@ pub use config::Config;
 use availability::Availability;
 use board::{Board, Giver};
 use forecast::Gauge;
-use links::Link;
+use links::{Link, Wish};
 use rng::Rng;
 use server::Servers;
 use snapshot::{BidRecord, Totals};
@@ -72,10 +74,19 @@ pub struct Engine {
     bids: VecDeque<BidRecord>,
     /// What is asked for no longer matters as it did: cancel before asking anew.
     restart: bool,
-    /// Something happened that may change what is asked of whom.
+    /// Something happened that may change what is asked of whom, beyond links that have room again.
     stirred: bool,
+    passes: schedule::Passes,
     last_tick: Option<Instant>,
     wanted_peers: u32,
+    limits: Limits,
+}
+
+/// What the user allows, bytes per second; `None` is unlimited.
+#[derive(Debug, Clone, Copy, Default)]
+struct Limits {
+    up: Option<u64>,
+    down: Option<u64>,
 }
 
 impl Engine {
@@ -99,8 +110,10 @@ impl Engine {
             bids: VecDeque::new(),
             restart: false,
             stirred: false,
+            passes: schedule::Passes::default(),
             last_tick: None,
             wanted_peers: 0,
+            limits: Limits::default(),
             config,
         }
     }
@@ -126,7 +139,8 @@ impl Engine {
         let fading = self.swarm_gauge.get() + self.server_gauge.get() + self.upload_gauge.get() > 0.0;
         let last = self.last_tick.unwrap_or_default();
         if self.position.file.is_some() && (moving || busy || fading) {
-            return Some(last + TICK);
+            let pressed = self.passes.next().filter(|_| self.stirred);
+            return Some(pressed.unwrap_or(last + TICK).min(last + TICK));
         }
         // Choking rounds go on while anybody wants something of ours.
         self.links.values().any(|l| l.peer_interested).then(|| last + Duration::from_secs(1))
@@ -148,6 +162,14 @@ impl Engine {
             | Event::ReaderAt { .. }
             | Event::BlockSent { .. }
             | Event::BlockRequested { .. }
+            | Event::BlockUnrequested { .. }
+            | Event::Have { .. }
+            | Event::Interested { .. }
+            | Event::Suggested { .. }
+            | Event::FastGranted { .. }
+            | Event::PieceVerified { .. }
+            | Event::Sums { .. }
+            | Event::Limits { .. }
             | Event::Tick => false,
             _ => true,
         }
@@ -167,13 +189,18 @@ impl Engine {
                 if let Some(l) = self.links.get_mut(&link) {
                     l.choked = true;
                 }
-                self.drop_asks(link, false);
+                self.choked(link);
             }
             Event::Unchoked { link } => {
                 if let Some(l) = self.links.get_mut(&link) {
                     l.choked = false;
+                    self.passes.idle.insert(link);
                 }
             }
+            Event::DontHave { link, piece } => self.dont_have(link, piece, actions),
+            Event::AllowedFast { link, piece } => self.allowed_fast(link, piece),
+            Event::Suggested { link, piece } => self.suggested(link, piece),
+            Event::FastGranted { link, piece } => self.fast_granted(link, piece),
             Event::Interested { link, interested } => self.note_interest(now, link, interested, actions),
             Event::BlockArrived { link, block } => self.block_arrived(now, link, block, actions),
             Event::BlockDuplicate { link, block } => self.block_duplicate(now, link, block),
@@ -183,9 +210,13 @@ impl Engine {
                 }
                 self.withdraw(link, block, true);
             }
-            Event::BlockRequested { link, piece, begin, len } => self.note_wish(link, piece, begin, len),
-            Event::BlockUnrequested { link, piece, begin, len } => self.drop_wish(link, piece, begin, len),
+            Event::BlockRequested { link, piece, begin, len } => {
+                self.note_wish(link, Wish { piece, begin, len }, actions);
+            }
+            Event::BlockUnrequested { link, piece, begin, len } => self.drop_wish(link, Wish { piece, begin, len }),
             Event::BlockSent { link, len } => self.note_sent(link, len),
+            Event::Sums { piece, sums } => self.note_sums(piece, sums, actions),
+            Event::Limits { up, down } => self.limits = Limits { up, down },
             Event::PieceVerified { piece } => self.piece_verified(piece, actions),
             Event::PieceCorrupt { piece } => self.piece_corrupt(piece, actions),
             Event::OriginUp { origin, .. } if self.trust.dropped.contains(&origin) => {}
@@ -194,7 +225,7 @@ impl Engine {
             Event::ServerBytes { fetch, upto } => self.server_bytes(now, fetch, upto, actions),
             Event::ServerDone { fetch } => self.fetch_done(now, fetch, actions),
             Event::ServerFailed { fetch } => self.fetch_failed(now, fetch),
-            Event::Granted { origin, bits, expires } => self.granted(origin, bits, expires),
+            Event::Granted { origin, bits, expires } => self.granted(now, origin, bits, expires),
             Event::FileChosen { range } => {
                 self.position =
                     Position { file: Some(range), reader_at: range.start, told: now, ..Position::default() };
@@ -235,17 +266,19 @@ impl Engine {
                 l.fade(now, &self.config);
             }
             self.expire(now, actions);
+            self.release(now, actions);
         }
-        if (tick | self.restart | std::mem::take(&mut self.stirred))
-            && self.position.file.is_some()
-            && self.position.phase != Phase::Ended
-        {
+        if self.position.file.is_none() || self.position.phase == Phase::Ended {
+            self.stirred = false;
+            self.passes.idle.clear();
+        } else if tick || self.restart || self.stirred || !self.passes.idle.is_empty() {
             self.schedule(now, tick, actions);
             self.want_peers(actions);
         }
         if tick {
             self.prioritise(now, actions);
             self.choke_round(now, actions);
+            self.forget_handed(now);
         }
         self.gate(now, actions);
         self.serve_wishes(now, actions);
@@ -279,6 +312,9 @@ impl Engine {
             if !self.board.is_here(piece) && self.wanted(piece) {
                 if let Some(l) = self.links.get_mut(&link) {
                     l.useful += 1;
+                    if l.asks.is_empty() && l.answers(piece) {
+                        self.passes.idle.insert(link);
+                    }
                 }
                 self.tell_interest(link, actions);
             }
@@ -340,9 +376,19 @@ impl Engine {
     fn withdraw(&mut self, link: LinkId, block: BlockRef, tried: bool) {
         if let Some(l) = self.links.get_mut(&link) {
             l.unask(block);
+            self.passes.idle.insert(link);
         }
         self.board.unask(block, link, tried);
         self.reindex_piece(block.piece);
+    }
+
+    /// What was asked of a link that chokes us now will not come, but for what it allows all the same.
+    fn choked(&mut self, link: LinkId) {
+        let Some(l) = self.links.get(&link) else { return };
+        let lost: Vec<BlockRef> = l.asks.iter().map(|a| a.block).filter(|b| !l.allowed.contains(&b.piece)).collect();
+        for block in lost {
+            self.withdraw(link, block, false);
+        }
     }
 
     fn drop_asks(&mut self, link: LinkId, tried: bool) {
@@ -359,14 +405,15 @@ impl Engine {
         self.swarm_gauge.add(len);
         if let Some(l) = self.links.get_mut(&link) {
             l.arrived(now, block, len, &self.config);
+            self.passes.idle.insert(link);
         }
         let fetch = self.board.cell(block).and_then(|c| c.fetch);
         self.availability.take(block.piece);
         match self.board.arrived(block, Giver::Link(link)) {
             None => self.totals.duplicate += len,
             Some(others) => {
-                self.cancel_others(block, others.into_iter().filter(|l| *l != link), actions);
-                self.piece_progress(block.piece, actions);
+                self.cancel_others(block, others.iter().copied().filter(|l| *l != link), actions);
+                self.piece_progress(now, block.piece, actions);
                 if let Some(fetch) = fetch {
                     self.abort_if_done(fetch, actions);
                 }
@@ -389,20 +436,25 @@ impl Engine {
     fn cancel_others(&mut self, block: BlockRef, others: impl Iterator<Item = LinkId>, actions: &mut Vec<Action>) {
         for link in others {
             if let Some(l) = self.links.get_mut(&link) {
+                l.let_down += 1;
                 l.cancel(block);
+                self.passes.idle.insert(link);
             }
             actions.push(Action::Cancel { link, block });
         }
     }
 
-    fn piece_progress(&mut self, piece: PieceIndex, actions: &mut Vec<Action>) {
-        if self.board.complete(piece) {
+    fn piece_progress(&mut self, now: Instant, piece: PieceIndex, actions: &mut Vec<Action>) {
+        if self.board.whole_piece(piece) && !self.hold(now, piece) && self.board.complete(piece) {
             actions.push(Action::Verify { piece });
         }
     }
 
     fn piece_verified(&mut self, piece: PieceIndex, actions: &mut Vec<Action>) {
         let begun = self.board.verify(piece);
+        if self.trust.failed.contains_key(&piece) {
+            actions.push(Action::Sum { piece });
+        }
         self.forget_asks(piece, begun.as_ref());
         self.availability.take(piece);
         actions.push(Action::Playable { range: self.board.layout().piece_range(piece) });
@@ -421,7 +473,7 @@ impl Engine {
     /// A piece's table is gone: what was still asked of it leaves the links' books as well.
     fn forget_asks(&mut self, piece: PieceIndex, begun: Option<&board::Begun>) {
         for (i, c) in begun.iter().flat_map(|g| g.cells.iter().enumerate()) {
-            for link in &c.asked {
+            for link in c.asked.iter() {
                 if let Some(l) = self.links.get_mut(link) {
                     l.unask(BlockRef { piece, block: i as u32 });
                 }
@@ -443,9 +495,8 @@ impl Engine {
             );
         }
         for link in silent {
-            // All but the oldest request: one is left to show that the link lives again.
-            let asks: Vec<BlockRef> = self.links[&link].asks.iter().skip(1).map(|a| a.block).collect();
-            stale.extend(asks.into_iter().map(|b| (link, b)));
+            // It is asked for one block of bulk at a time from now on, until it lives again.
+            stale.extend(self.links.get(&link).iter().flat_map(|l| l.asks.iter().map(|a| (l.id, a.block))));
             self.board.end_parole(link);
         }
         for (link, block) in stale {
@@ -494,7 +545,7 @@ impl Engine {
         for (p, g) in self.board.begun() {
             for (i, c) in g.cells.iter().enumerate() {
                 let block = BlockRef { piece: *p, block: i as u32 };
-                for link in &c.asked {
+                for link in c.asked.iter() {
                     let asks = self.links.get(link).map_or(0, |l| l.asks.iter().filter(|a| a.block == block).count());
                     if asks != 1 {
                         return Err(format!("block {block:?} is asked of {link:?}, whose queue has it {asks} times"));
@@ -516,6 +567,14 @@ impl Engine {
             }
         }
         self.servers.check()
+    }
+
+    /// Entries held in tables that grow with what happens: what a long run must not let grow.
+    pub fn footprint(&self) -> usize {
+        let of_links: usize =
+            self.links.values().map(|l| 1 + l.asks.len() + l.ghosts.len() + l.wishes.len() + l.handed.len()).sum();
+        let of_board: usize = self.board.begun().values().map(|g| g.cells.len()).sum();
+        of_links + of_board + self.servers.fetches.len() + self.bids.len() + self.trust.failed.len()
     }
 
     /// What the engine shows of itself.

@@ -28,6 +28,9 @@ impl Engine {
         // Held on while the range lasts: with the peers held back the link is not full any more, by design.
         let budget = (need > 0.0 && (full || held) && need > 0.9 * server)
             .then(|| (capacity - need).max(self.config.peer_share_min * capacity) as u64);
+        // The user's limit is for all that comes in: peers have what the server leaves.
+        let allowed = self.limits.down.map(|l| (l as f64 - server).max(l as f64 / 10.0) as u64);
+        let budget = budget.into_iter().chain(allowed).min();
         let changed = match (budget, self.priority.budget) {
             (Some(a), Some(b)) => a.abs_diff(b) > b / 8,
             (a, b) => a.is_some() != b.is_some(),

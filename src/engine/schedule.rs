@@ -1,20 +1,53 @@
 //! Which block is asked of which link: earliest deadline first, each block of the link that will be first with it.
 //!
-//! The pass walks the blocks that are due, soonest first, and keeps for each link the time until its queue is done. A block
-//! goes to the link with the least finish time; if that link's queue is full the block is only *reserved* there, so that a
-//! slow link with room does not take what a fast one will bring sooner. What no link brings in time is the server's
-//! (claim 2: by forecast, not only when it is late).
+//! Two passes share the work. The **full pass** (each tick, and at once when the clock waits) walks all that is due, soonest
+//! first, and keeps for each link the time until its queue is done. A block goes to the link with the least finish time; if
+//! that link's queue is full the block is only *reserved* there, so that a slow link with room does not take what a fast
+//! one will bring sooner. What no link brings in time is the server's (claim 2: by forecast, not only when it is late).
+//! In between, a link that has room again **tops up**: it takes the first free block that it will surely bring in time,
+//! and leaves what it would not to the next full pass. That costs a look at one link, however many there are.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::links::Ask;
-use super::zones::Due;
+use super::agenda::{Agenda, Due};
+use super::links::{Ask, Link};
+use super::zones::Zones;
 use super::{Action, Engine};
 use crate::units::{BLOCK_LEN, BlockRef, Instant, LinkId};
 
 /// Blocks looked at in one pass: the window of an 80 Mbit/s film.
 const DUE_MOST: usize = 10_000;
+/// While something presses the full pass is made again this often, if anything happened: what a link with room waits for it
+/// is a tenth of a round trip.
+const PRESSING: Duration = Duration::from_millis(10);
+
+/// What a link whose bytes may have been false is ranked later by, seconds.
+const SUSPECT_S: f64 = 1.0;
+
+/// What a link that fell silent is ranked later by, seconds: it is tried with bulk. One that let us down, a second each time.
+const SNUBBED_S: f64 = 5.0;
+
+/// What passes leave behind for each other.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Passes {
+    /// Of the last full pass.
+    agenda: Option<Agenda>,
+    zones: Zones,
+    typical: f64,
+    pressing: bool,
+    /// Links for which urgent blocks are reserved: no bulk may be put before those.
+    held: BTreeSet<LinkId>,
+    /// Links that may have room again.
+    pub idle: BTreeSet<LinkId>,
+}
+
+impl Passes {
+    /// When a full pass is due because something presses, given that something happened since.
+    pub fn next(&self) -> Option<Instant> {
+        self.agenda.as_ref().filter(|_| self.pressing).map(|a| a.at + PRESSING)
+    }
+}
 
 /// A link during one pass.
 pub(super) struct Candidate {
@@ -38,6 +71,14 @@ impl Candidate {
     }
 }
 
+/// A full pass under way.
+pub(super) struct Pass {
+    pub links: Vec<Candidate>,
+    /// Links for which urgent blocks are reserved.
+    pub held: BTreeSet<LinkId>,
+    pub typical: f64,
+}
+
 /// What one pass found.
 #[derive(Default)]
 pub(super) struct Plan {
@@ -48,84 +89,149 @@ pub(super) struct Plan {
 }
 
 impl Engine {
-    /// Spreads requests over links and server. With `full` the whole window is forecast, otherwise only as far as links
-    /// have room.
-    pub(super) fn schedule(&mut self, now: Instant, full: bool, actions: &mut Vec<Action>) {
+    /// Spreads requests over links and server, as much of it as what happened asks for.
+    pub(super) fn schedule(&mut self, now: Instant, tick: bool, actions: &mut Vec<Action>) {
+        let pressed = self.passes.next().is_some_and(|t| t <= now);
+        let waits = self.position.waits();
+        if tick || self.restart || self.stirred && (waits || pressed || self.passes.agenda.is_none()) {
+            self.stirred = false;
+            self.passes.idle.clear();
+            self.plan(now, actions);
+        } else {
+            // What is stirred and not pressing waits for the next tick; links with room do not.
+            self.stirred &= self.passes.pressing;
+            for link in std::mem::take(&mut self.passes.idle) {
+                self.top_up(now, link, actions);
+            }
+        }
+    }
+
+    /// The full pass.
+    fn plan(&mut self, now: Instant, actions: &mut Vec<Action>) {
         let layout = *self.board.layout();
-        let due = self.position.due(now, &layout, &self.config, |b| self.board.block_here(b), DUE_MOST);
-        let restarted = std::mem::take(&mut self.restart);
-        if restarted {
-            self.cancel_stale(&due, actions);
+        let Some(agenda) = self.position.agenda(now, &layout, &self.config, DUE_MOST) else { return };
+        if std::mem::take(&mut self.restart) {
+            self.cancel_stale(&agenda, actions);
         }
         let urgent_s = self.config.urgent.as_secs_f64();
-        let pressing = due.first().is_some_and(|d| d.in_s < urgent_s);
-        let full = full || restarted || pressing && self.servers.usable();
+        let missing = agenda.pieces().iter().find(|d| !self.board.is_here(d.piece));
+        let pressing = missing.is_some_and(|d| d.in_s < urgent_s);
         let typical = self.typical_rate(now);
-        let mut links = self.candidates(now, pressing, typical);
+        let mut pass = Pass { links: self.candidates(now, pressing, typical), held: BTreeSet::new(), typical };
+        let finishes = self.finishes(now, typical);
         let mut plan = Plan::default();
-        let mut room: usize = links.iter().map(|c| c.room).sum();
-        let mut unasked_urgent = BTreeSet::new();
-        for d in &due {
-            if room == 0 && !full {
-                break;
-            }
-            let urgent = d.in_s < urgent_s;
-            if let Some(finish) = self.expected(now, d.block, typical) {
-                if urgent && self.hedge(now, d, finish, &mut links, &mut room, typical, actions) {
-                    continue;
-                }
-                // Late pieces are completed, not replaced: only what a peer will miss goes to the server as well, and only
-                // where that saves enough, since what the peer has sent by then comes twice.
-                let asked = self.board.cell(d.block).is_some_and(|c| c.fetch.is_none());
-                let gain = finish - self.config.completing_gain.as_secs_f64();
-                if asked && d.own_s < urgent_s && finish > d.in_s && self.server_first(now, gain, &plan) {
-                    plan.miss.push(*d);
-                }
-                plan.late |= finish > d.in_s.max(self.grace());
+        let (mut able, mut blocks) = (Vec::new(), Vec::new());
+        for piece in agenda.pieces() {
+            if self.board.is_here(piece.piece) {
                 continue;
             }
-            let best = self.best_link(&links, d.block);
-            let finish = best.map_or(f64::INFINITY, |i| links[i].eta + links[i].block_s);
-            let dev = best.map_or(0.0, |i| links[i].dev);
-            let server_s = self.servers.time_for(now, plan.miss.len(), &self.config);
-            let spare = server_s + self.config.comfort.as_secs_f64();
-            let surely = finish + self.config.miss_deviations * dev;
-            let misses = surely > d.in_s - spare;
-            if misses && self.server_first(now, surely, &plan) {
-                plan.miss.push(*d);
-                // Urgent ones are the server's alone. Others a peer with room may begin all the same: no room is wasted.
-                if d.own_s < urgent_s || best.is_none_or(|i| links[i].room == 0) {
-                    plan.late |= server_s > d.own_s.max(self.grace());
+            able.clear();
+            able.extend((0..pass.links.len()).filter(|i| {
+                let link = pass.links[*i].link;
+                self.links.get(&link).is_some_and(|l| l.answers(piece.piece)) && self.board.admits(piece.piece, link)
+            }));
+            agenda.blocks(*piece, |block| !self.board.block_here(BlockRef { piece: piece.piece, block }), &mut blocks);
+            let urgent = piece.in_s < urgent_s;
+            for d in &blocks {
+                if let Some(finish) = self.expected(now, d.block, &finishes) {
+                    if urgent && self.hedge(now, d, finish, &mut pass, actions) {
+                        continue;
+                    }
+                    // Late pieces are completed, not replaced: only what a peer will miss goes to the server as well, and
+                    // only where that saves enough, since what the peer has sent by then comes twice.
+                    let asked = self.board.cell(d.block).is_some_and(|c| c.fetch.is_none());
+                    let gain = finish - self.config.completing_gain.as_secs_f64();
+                    if asked && d.own_s < urgent_s && finish > d.in_s && self.server_first(now, gain, &plan) {
+                        plan.miss.push(*d);
+                    }
+                    plan.late |= finish > d.in_s.max(self.grace());
                     continue;
                 }
-            }
-            plan.late |= finish > d.in_s.max(self.grace());
-            let Some(c) = best.and_then(|i| links.get_mut(i)) else { continue };
-            c.eta += c.block_s;
-            if c.room > 0 {
-                c.room -= 1;
-                room -= 1;
-                let link = c.link;
-                self.ask(now, link, d.block, typical, actions);
-            } else if urgent {
-                unasked_urgent.insert(c.link);
+                // The link that would finish it first.
+                let rank = |i: usize| pass.links[i].rank();
+                let best = able.iter().copied().min_by(|a, b| rank(*a).total_cmp(&rank(*b)));
+                let finish = best.map_or(f64::INFINITY, |i| pass.links[i].eta + pass.links[i].block_s);
+                let dev = best.map_or(0.0, |i| pass.links[i].dev);
+                let server_s = self.servers.time_for(now, plan.miss.len(), &self.config);
+                let spare = server_s + self.config.comfort.as_secs_f64();
+                let surely = finish + self.config.miss_deviations * dev;
+                let misses = surely > d.in_s - spare;
+                if misses && self.server_first(now, surely, &plan) {
+                    plan.miss.push(*d);
+                    // Urgent ones are the server's alone, if it may be asked. Others a peer with room may begin all the same:
+                    // no room is wasted.
+                    let alone = d.own_s < urgent_s && self.servers.affords(now, plan.miss.len());
+                    if alone || best.is_none_or(|i| pass.links[i].room == 0) {
+                        plan.late |= server_s > d.own_s.max(self.grace());
+                        continue;
+                    }
+                }
+                plan.late |= finish > d.in_s.max(self.grace());
+                let Some(c) = best.and_then(|i| pass.links.get_mut(i)) else { continue };
+                c.eta += c.block_s;
+                if c.room > 0 {
+                    c.room -= 1;
+                    let link = c.link;
+                    self.ask(now, link, d.block, typical, actions);
+                } else if urgent {
+                    let link = c.link;
+                    pass.held.insert(link);
+                }
             }
         }
-        self.playout.late = if full { plan.late } else { self.playout.late };
+        self.playout.late = plan.late;
         self.serve_misses(now, &plan.miss, actions);
-        for c in links {
+        let zones = self.position.zones(now, &self.config);
+        for c in &pass.links {
             // Bulk waits on links that still have urgent blocks to be sent; where all urgent ones are under way, only a
             // short queue of bulk stands before the next.
-            if c.room > 0 && !unasked_urgent.contains(&c.link) {
-                self.ask_ahead(now, c.link, c.room, typical, actions);
+            if c.room > 0 && !pass.held.contains(&c.link) {
+                self.ask_ahead(now, c.link, c.room, &zones, typical, actions);
             }
+        }
+        self.passes = Passes { agenda: Some(agenda), zones, typical, pressing, held: pass.held, idle: BTreeSet::new() };
+    }
+
+    /// One link has room again: it takes what it will surely bring in time, then bulk.
+    fn top_up(&mut self, now: Instant, link: LinkId, actions: &mut Vec<Action>) {
+        let (pressing, typical) = (self.passes.pressing, self.passes.typical);
+        let Some(l) = self.links.get(&link).filter(|l| l.serves() && l.useful > 0) else { return };
+        let mut c = self.candidate(now, l, pressing, typical);
+        // What is reserved for it comes with the next full pass.
+        if c.room == 0 || self.passes.held.contains(&link) {
+            return;
+        }
+        let Some(agenda) = self.passes.agenda.take() else { return };
+        let since = now.since(agenda.at).as_secs_f64();
+        let mut blocks = Vec::new();
+        for piece in agenda.pieces() {
+            if c.room == 0 {
+                break;
+            }
+            let answers = self.links.get(&link).is_some_and(|l| l.answers(piece.piece));
+            let in_time = c.rank() + self.config.comfort.as_secs_f64() < piece.in_s - since;
+            if !answers || !in_time || !self.board.has_free(piece.piece) || !self.board.admits(piece.piece, link) {
+                continue;
+            }
+            let free = |block| self.board.is_free(BlockRef { piece: piece.piece, block });
+            agenda.blocks(*piece, free, &mut blocks);
+            for d in blocks.iter().take(c.room) {
+                c.eta += c.block_s;
+                c.room -= 1;
+                self.ask(now, link, d.block, typical, actions);
+            }
+        }
+        self.passes.agenda = Some(agenda);
+        if c.room > 0 {
+            let zones = self.passes.zones;
+            self.ask_ahead(now, link, c.room, &zones, typical, actions);
         }
     }
 
     /// Sends and books one request.
     pub(super) fn ask(&mut self, now: Instant, link: LinkId, block: BlockRef, typical: f64, actions: &mut Vec<Action>) {
         let Some(l) = self.links.get_mut(&link) else { return };
-        if l.choked || !l.has.contains(block.piece) || !self.board.ask(block, link) {
+        if !l.answers(block.piece) || !self.board.ask(block, link) {
             return;
         }
         l.ask(now, block, typical, &self.config);
@@ -133,52 +239,57 @@ impl Engine {
         actions.push(Action::Request { link, block });
     }
 
-    /// The links that may be asked, with the room they have.
-    fn candidates(&self, now: Instant, pressing: bool, typical: f64) -> Vec<Candidate> {
+    /// Seconds one block takes on the link.
+    pub(super) fn block_s(&self, now: Instant, l: &Link, typical: f64) -> f64 {
+        f64::from(BLOCK_LEN) / l.rate(now, typical)
+    }
+
+    fn candidate(&self, now: Instant, l: &Link, pressing: bool, typical: f64) -> Candidate {
         let config = &self.config;
         let queue_time = if pressing { config.queue_time_urgent } else { config.queue_time };
         let young = config.young_deviation.as_secs_f64();
-        self.links
-            .values()
-            .filter(|l| l.serves() && l.useful > 0)
-            .map(|l| Candidate {
-                link: l.id,
-                eta: l.eta(now, typical, config) * if l.snubbed { 10.0 } else { 1.0 },
-                block_s: f64::from(BLOCK_LEN) / l.rate(now, typical),
-                dev: l.lateness.mean().map_or(young, |_| l.lateness.dev()),
-                risk: l.lateness.mean().map_or(2.0 * young, |m| m.max(0.0) + 2.0 * l.lateness.dev()),
-                room: l.depth(now, queue_time, config).saturating_sub(l.asks.len() + l.ghosts.len().min(l.asks.len())),
-            })
-            .collect()
+        let depth = l.depth(now, queue_time, config);
+        Candidate {
+            link: l.id,
+            eta: l.eta(now, typical, config),
+            block_s: self.block_s(now, l, typical),
+            dev: l.lateness.mean().map_or(young, |_| l.lateness.dev()),
+            risk: l.lateness.mean().map_or(2.0 * young, |m| m.max(0.0) + 2.0 * l.lateness.dev())
+                + if l.suspect { SUSPECT_S } else { 0.0 }
+                + if l.snubbed { SNUBBED_S } else { f64::from(l.let_down).min(SNUBBED_S) },
+            room: depth.saturating_sub(l.asks.len() + l.ghosts.len().min(l.asks.len())),
+        }
     }
 
-    /// The link that would finish the block first.
-    fn best_link(&self, links: &[Candidate], block: BlockRef) -> Option<usize> {
-        let able = |c: &Candidate| {
-            self.links.get(&c.link).is_some_and(|l| l.has.contains(block.piece))
-                && self.board.admits(block.piece, c.link)
-        };
-        links
-            .iter()
-            .enumerate()
-            .filter(|(_, c)| able(c))
-            .min_by(|(_, a), (_, b)| a.rank().total_cmp(&b.rank()))
-            .map(|(i, _)| i)
+    /// The links that may be asked, with the room they have.
+    fn candidates(&self, now: Instant, pressing: bool, typical: f64) -> Vec<Candidate> {
+        let able = self.links.values().filter(|l| l.serves() && l.useful > 0);
+        able.map(|l| self.candidate(now, l, pressing, typical)).collect()
+    }
+
+    /// When each outstanding request should be answered, seconds from now; sorted by block.
+    fn finishes(&self, now: Instant, typical: f64) -> Vec<(BlockRef, f64)> {
+        let mut all = Vec::new();
+        for l in self.links.values().filter(|l| !l.asks.is_empty()) {
+            let first = l.eta_at(now, 0, typical, &self.config);
+            let block_s = self.block_s(now, l, typical);
+            let finish = |i: usize, a: &Ask| first + (i + 1) as f64 * block_s + self.overdue(now, a);
+            // What is overdue is expected as late again as it is already.
+            all.extend(l.asks.iter().enumerate().map(|(i, a)| (a.block, finish(i, a))));
+        }
+        all.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
+        all
     }
 
     /// Seconds until the block should be here from whom it was asked; `None` when it is on nobody's list.
-    fn expected(&self, now: Instant, block: BlockRef, typical: f64) -> Option<f64> {
-        let cell = self.board.cell(block)?;
-        let by_links = cell.asked.iter().filter_map(|l| {
-            let link = self.links.get(l)?;
-            let index = link.asks.iter().position(|a| a.block == block)?;
-            // What is overdue is expected as late again as it is already.
-            Some(link.eta_at(now, index + 1, typical, &self.config) + self.overdue(now, &link.asks[index]))
-        });
+    fn expected(&self, now: Instant, block: BlockRef, finishes: &[(BlockRef, f64)]) -> Option<f64> {
+        let cell = self.board.cell(block).filter(|c| !c.free())?;
         let by_server = cell
             .fetch
             .and_then(|f| self.servers.expected(now, f, self.board.layout().block_range(block).end, &self.config));
-        by_links.chain(by_server).min_by(f64::total_cmp)
+        let first = finishes.partition_point(|f| f.0 < block);
+        let by_links = finishes.get(first).filter(|f| f.0 == block).map(|f| f.1);
+        by_links.into_iter().chain(by_server).min_by(f64::total_cmp)
     }
 
     pub(super) fn ask_of(&self, link: LinkId, block: BlockRef) -> Option<&Ask> {
@@ -203,16 +314,16 @@ impl Engine {
     }
 
     /// After a jump: requests for what is no longer due stand before those that are, so they are withdrawn first.
-    fn cancel_stale(&mut self, due: &[Due], actions: &mut Vec<Action>) {
-        let wanted: BTreeSet<BlockRef> = due.iter().map(|d| d.block).collect();
-        let pieces: BTreeSet<_> = wanted.iter().map(|b| b.piece).collect();
+    fn cancel_stale(&mut self, agenda: &Agenda, actions: &mut Vec<Action>) {
+        let pieces: BTreeSet<_> = agenda.pieces().iter().map(|d| d.piece).collect();
+        let due = |b: BlockRef| pieces.contains(&b.piece) && !self.board.block_here(b);
         let mut stale = Vec::new();
         for l in self.links.values().filter(|l| pieces.iter().any(|p| l.has.contains(*p))) {
-            stale.extend(l.asks.iter().map(|a| a.block).filter(|b| !wanted.contains(b)).map(|b| (l.id, b)));
+            stale.extend(l.asks.iter().map(|a| a.block).filter(|b| !due(*b)).map(|b| (l.id, b)));
         }
         for (link, block) in stale {
             self.cancel(link, block, false, actions);
         }
-        self.abort_stale(&wanted, actions);
+        self.abort_stale(&pieces, actions);
     }
 }

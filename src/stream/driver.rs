@@ -5,6 +5,7 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -24,7 +25,7 @@ use crate::origin::api::OriginEvent;
 use crate::swarm::Swarm;
 use crate::swarm::api::{LinkCommand, LinkInfo, SwarmEvent};
 use crate::torrent::{DiskPool, Metainfo, Store, StoreError};
-use crate::units::{BLOCK_LEN, BlockRef, ByteRange, FetchId, Instant, LinkId, PieceIndex};
+use crate::units::{BLOCK_LEN, BlockRef, ByteRange, FetchId, Instant, Layout, LinkId, PieceIndex};
 
 /// Writes and hashes under way before sockets are read on: 32 MiB of blocks.
 const JOBS: usize = 2048;
@@ -55,6 +56,9 @@ enum Done {
     Block(LinkId, BlockRef, Result<(), StoreError>),
     Server(FetchId, u64, Vec<BlockRef>, Result<(), StoreError>),
     Verify(PieceIndex, Result<bool, StoreError>),
+    /// A piece whose hash does not check, with a sum of each of its blocks.
+    Corrupt(PieceIndex, Vec<u64>),
+    Sums(PieceIndex, Vec<u64>),
     /// A piece that lay on disk without proof was hashed.
     Proven(PieceIndex, bool),
     Read(LinkId, PieceIndex, u32, u32, Result<Bytes, StoreError>),
@@ -69,8 +73,12 @@ pub(super) struct Driver {
     /// Blocks with writes under way: whose, and how many (a range comes in chunks that end within blocks).
     writing: HashMap<BlockRef, (Option<FetchId>, u32)>,
     unproven: VecDeque<PieceIndex>,
+    /// Keys the sums of blocks: a liar who does not know it cannot make a false block look like the true one.
+    sum_key: RandomState,
     actions: Vec<Action>,
     published: Clock,
+    /// Something happened since.
+    unpublished: bool,
     saved: Clock,
     dirty: bool,
     failed: bool,
@@ -86,8 +94,10 @@ impl Driver {
             jobs: FuturesUnordered::new(),
             writing: HashMap::new(),
             unproven: VecDeque::new(),
+            sum_key: RandomState::new(),
             actions: Vec::new(),
             published: now - PUBLISH_EVERY,
+            unpublished: true,
             saved: now,
             dirty: false,
             failed: false,
@@ -122,6 +132,8 @@ impl Driver {
             self.publish(now);
             self.save_now_and_then();
             let wakeup = self.p.engine.next_wakeup().map(|t| self.start + Duration::from_nanos(t.0));
+            // The last of several changes must show as well, also when nothing follows it.
+            let publish = (self.unpublished && !self.failed).then(|| self.published + PUBLISH_EVERY);
             let room = self.jobs.len() < JOBS;
             tokio::select! {
                 biased;
@@ -135,7 +147,9 @@ impl Driver {
                 Some(event) = self.p.origin_rx.recv(), if room => self.take_origin(event, &mut batch),
                 Some(event) = self.p.swarm_rx.recv(), if room => self.take_swarm(event, &mut batch),
                 () = sleep_until(wakeup) => batch.push(Event::Tick),
+                () = sleep_until(publish) => continue,
             }
+            self.unpublished = true;
             self.drain(&mut events, &mut batch);
         }
     }
@@ -215,6 +229,10 @@ impl Driver {
             SwarmEvent::Rejected { link, piece, begin, .. } => {
                 Event::BlockRejected { link, block: block(piece, begin) }
             }
+            SwarmEvent::DontHave { link, piece } => Event::DontHave { link, piece },
+            SwarmEvent::AllowedFast { link, piece } => Event::AllowedFast { link, piece },
+            SwarmEvent::Suggested { link, piece } => Event::Suggested { link, piece },
+            SwarmEvent::FastGranted { link, piece } => Event::FastGranted { link, piece },
             SwarmEvent::Requested { link, piece, begin, len } => Event::BlockRequested { link, piece, begin, len },
             SwarmEvent::Unrequested { link, piece, begin, len } => Event::BlockUnrequested { link, piece, begin, len },
             SwarmEvent::Sent { link, len } => Event::BlockSent { link, len },
@@ -337,6 +355,11 @@ impl Driver {
                 batch.push(Event::PieceVerified { piece });
             }
             Done::Verify(piece, Ok(false)) => batch.push(Event::PieceCorrupt { piece }),
+            Done::Corrupt(piece, sums) => {
+                batch.push(Event::Sums { piece, sums });
+                batch.push(Event::PieceCorrupt { piece });
+            }
+            Done::Sums(piece, sums) => batch.push(Event::Sums { piece, sums }),
             // Bytes of an earlier run, unless somebody has begun to write over them since.
             Done::Proven(piece, proven) => {
                 self.prove_next();
@@ -351,7 +374,11 @@ impl Driver {
                 self.send(link, LinkCommand::Send { piece, begin, data });
             }
             // A block that cannot be read is not sent; the peer asks again or somebody else.
-            Done::Read(_, _, _, _, Err(e)) => tracing::warn!("cannot read a block for a peer: {e}"),
+            Done::Read(link, piece, begin, len, Err(e)) => {
+                tracing::warn!("cannot read a block for a peer: {e}");
+                self.send(link, LinkCommand::Reject { piece, begin, len });
+                batch.push(Event::BlockUnrequested { link, piece, begin, len });
+            }
             Done::Block(_, _, Err(e)) | Done::Server(_, _, _, Err(e)) | Done::Verify(_, Err(e)) => self.fail(&e),
         }
     }
@@ -386,6 +413,9 @@ impl Driver {
                 }
                 Action::Interest { link, interested } => self.send(link, LinkCommand::Interested(interested)),
                 Action::Choke { link, choke } => self.send(link, LinkCommand::Choke(choke)),
+                Action::RejectBlock { link, piece, begin, len } => {
+                    self.send(link, LinkCommand::Reject { piece, begin, len });
+                }
                 Action::SendBlock { link, piece, begin, len } => {
                     let pool = self.p.pool.clone();
                     let at = layout.piece_range(piece).start + u64::from(begin);
@@ -393,8 +423,18 @@ impl Driver {
                     self.jobs.push(job.boxed());
                 }
                 Action::Verify { piece } => {
-                    let pool = self.p.pool.clone();
-                    self.jobs.push(async move { Done::Verify(piece, pool.verify(piece).await) }.boxed());
+                    let (pool, key) = (self.p.pool.clone(), self.sum_key.clone());
+                    let job = async move {
+                        match pool.verify(piece).await {
+                            Ok(false) => Done::Corrupt(piece, sums(&pool, layout, piece, &key).await),
+                            other => Done::Verify(piece, other),
+                        }
+                    };
+                    self.jobs.push(job.boxed());
+                }
+                Action::Sum { piece } => {
+                    let (pool, key) = (self.p.pool.clone(), self.sum_key.clone());
+                    self.jobs.push(async move { Done::Sums(piece, sums(&pool, layout, piece, &key).await) }.boxed());
                 }
                 Action::Announce { piece } => {
                     if let Some(swarm) = &self.p.swarm {
@@ -444,6 +484,7 @@ impl Driver {
             e.pieces = before;
         }
         self.published = Clock::now();
+        self.unpublished = false;
         let mut servers = self.p.origins.lines();
         servers.extend(self.p.refused.iter().cloned());
         let discovery = self.p.swarm.as_ref().map(Swarm::status).unwrap_or_default();
@@ -485,6 +526,17 @@ impl Driver {
             let _ = tokio::time::timeout(Duration::from_millis(400), swarm.shutdown()).await;
         }
     }
+}
+
+/// A keyed sum of each block of a piece as it lies in the store; empty where it cannot be read.
+async fn sums(pool: &DiskPool, layout: Layout, piece: PieceIndex, key: &RandomState) -> Vec<u64> {
+    let mut out = Vec::new();
+    for block in layout.blocks_in(layout.piece_range(piece)) {
+        let range = layout.block_range(block);
+        let Ok(data) = pool.read(range.start, range.len() as usize).await else { return Vec::new() };
+        out.push(key.hash_one(&data));
+    }
+    out
 }
 
 fn ended(fetch: FetchId, whole: bool) -> Event {

@@ -180,6 +180,14 @@ impl Queue {
         was
     }
 
+    /// What the peer asked for will not be answered; it is told where it can be.
+    pub fn reject(&self, span: Span) {
+        let was = self.inner.lock().asked.remove(&span);
+        if was && self.fast {
+            self.push(Message::Reject(span));
+        }
+    }
+
     /// Adds a block the peer asked for; dropped when it no longer wants it or reads too slowly.
     pub fn send(&self, piece: u32, begin: u32, data: Bytes) {
         let span = Span { piece, begin, len: data.len() as u32 };

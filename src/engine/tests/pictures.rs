@@ -178,3 +178,81 @@ fn a_server_that_lied_is_not_trusted_again_for_having_been_away() {
     }
     assert_eq!(asked, None, "a second bad piece was the last");
 }
+
+/// Two links give one block each of a piece that fails; one of the two alone brings it again, and the sums tell who lied.
+#[test]
+fn the_second_copy_tells_which_of_two_lied() {
+    let (mut e, _) = engine(2, &["xx", "xx", "xx"]);
+    for link in 0..3 {
+        tell(&mut e, 1, Event::Unchoked { link: LinkId(link) });
+    }
+    let piece = PieceIndex(0);
+    let arrive = |e: &mut Engine, ms, link, block| {
+        tell(e, ms, Event::BlockArrived { link: LinkId(link), block: BlockRef { piece, block } })
+    };
+    arrive(&mut e, 50, 0, 0);
+    let out = arrive(&mut e, 51, 1, 1);
+    assert!(out.contains(&Action::Verify { piece }));
+    tell(&mut e, 52, Event::Sums { piece, sums: vec![7, 8] });
+    let out = tell(&mut e, 52, Event::PieceCorrupt { piece });
+    assert!(!out.iter().any(|a| matches!(a, Action::Ban { .. })), "it is not known yet who lied");
+    // The link that had no part in it is asked first, and alone.
+    let asked = requests(&out);
+    assert!(!asked.is_empty() && asked.iter().all(|r| r.0 == 2 || r.1 != 0), "{asked:?}");
+    arrive(&mut e, 90, 2, 0);
+    let out = arrive(&mut e, 91, 2, 1);
+    assert!(out.contains(&Action::Verify { piece }));
+    assert!(tell(&mut e, 92, Event::PieceVerified { piece }).contains(&Action::Sum { piece }));
+    let out = tell(&mut e, 93, Event::Sums { piece, sums: vec![7, 9] });
+    assert!(out.contains(&Action::Ban { link: LinkId(1) }));
+    assert!(!out.contains(&Action::Ban { link: LinkId(0) }));
+}
+
+#[test]
+fn what_a_liar_gave_of_other_pieces_is_asked_for_again() {
+    let (mut e, _) = engine(3, &["xxx"]);
+    tell(&mut e, 1, Event::Unchoked { link: LinkId(0) });
+    let at = |p, block| BlockRef { piece: PieceIndex(p), block };
+    tell(&mut e, 40, Event::BlockArrived { link: LinkId(0), block: at(1, 0) });
+    tell(&mut e, 50, Event::BlockArrived { link: LinkId(0), block: at(0, 0) });
+    tell(&mut e, 50, Event::BlockArrived { link: LinkId(0), block: at(0, 1) });
+    assert!(e.has_block(at(1, 0)));
+    tell(&mut e, 60, Event::PieceCorrupt { piece: PieceIndex(0) });
+    assert!(!e.has_block(at(1, 0)));
+    assert!(requests(&tell(&mut e, 200, Event::Tick)).is_empty(), "a banned link is asked for nothing");
+}
+
+#[test]
+fn uploads_keep_to_the_users_limit() {
+    let (mut e, _) = engine(4, &["    "]);
+    tell(&mut e, 1, Event::Limits { up: Some(16_384), down: None });
+    tell(&mut e, 1, Event::PieceVerified { piece: PieceIndex(0) });
+    tell(&mut e, 1, Event::PieceVerified { piece: PieceIndex(1) });
+    tell(&mut e, 1, Event::Playhead { at: MediaTime::ZERO, phase: Phase::Paused });
+    tell(&mut e, 2, Event::Interested { link: LinkId(0), interested: true });
+    let mut sent = 0;
+    let mut count = |out: Vec<Action>| sent += out.iter().filter(|a| matches!(a, Action::SendBlock { .. })).count();
+    for (piece, begin) in [(0, 0), (0, 16_384), (1, 0), (1, 16_384)] {
+        let ask = Event::BlockRequested { link: LinkId(0), piece: PieceIndex(piece), begin, len: 16_384 };
+        count(tell(&mut e, 100, ask));
+    }
+    for ms in (200..=3000).step_by(100) {
+        count(tell(&mut e, ms, Event::Tick));
+    }
+    assert!((2..=4).contains(&sent), "a block a second: {sent} in three");
+}
+
+#[test]
+fn a_request_that_will_not_be_answered_is_rejected() {
+    let (mut e, _) = engine(4, &["    "]);
+    tell(&mut e, 1, Event::PieceVerified { piece: PieceIndex(1) });
+    let ask = |piece| Event::BlockRequested { link: LinkId(0), piece: PieceIndex(piece), begin: 0, len: 16_384 };
+    let rejected = |out: &[Action]| out.iter().any(|a| matches!(a, Action::RejectBlock { .. }));
+    assert!(rejected(&tell(&mut e, 2, ask(1))), "choked");
+    tell(&mut e, 3, Event::FastGranted { link: LinkId(0), piece: PieceIndex(1) });
+    tell(&mut e, 3, Event::Playhead { at: MediaTime::ZERO, phase: Phase::Paused });
+    let out = tell(&mut e, 4, ask(1));
+    assert!(!rejected(&out) && out.iter().any(|a| matches!(a, Action::SendBlock { .. })), "allowed although choked");
+    tell(&mut e, 5, Event::Interested { link: LinkId(0), interested: true });
+    assert!(rejected(&tell(&mut e, 6, ask(0))), "not here");
+}
