@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use clap::{Args, Parser, Subcommand};
 #[cfg(feature = "gui")]
-use sluicegate::app::args::{PeerAddr, SeekAt, encryption, http_url, listen_addr, seconds};
+use sluicegate::app::args::{PeerAddr, RateLimit, SeekAt, encryption, http_url, listen_addr, seconds};
 #[cfg(feature = "gui")]
 use sluicegate::net::{Bind, Socks5};
 #[cfg(feature = "gui")]
@@ -154,6 +154,14 @@ struct NetArgs {
     /// Connect to peers over TCP only.
     #[arg(long)]
     no_utp: bool,
+
+    /// Send peers no more than this: 500 kB/s, 2 MB/s, 16 Mbit/s; 0 lifts a limit of the settings.
+    #[arg(long, value_name = "RATE")]
+    up_limit: Option<RateLimit>,
+
+    /// Take no more than this from peers and servers together.
+    #[arg(long, value_name = "RATE")]
+    down_limit: Option<RateLimit>,
 
     /// Keep pieces here.
     #[arg(long, value_name = "DIR")]

@@ -32,8 +32,8 @@ const ERROR: u32 = 0xF0616D;
 const WIDTH: usize = 1280;
 const HEIGHT: usize = 800;
 
-/// Long enough for a start on a machine that is busy with other things.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Long enough for a start on a machine that is slow and busy with other things.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// One window at a time: software rendering and the measurement of sound share the processor badly.
 fn alone() -> MutexGuard<'static, ()> {
@@ -41,11 +41,24 @@ fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(|e| e.into_inner())
 }
 
-/// What this thread starts from now on goes before whatever else the machine does, where that is allowed (root): what is
-/// measured in milliseconds must not measure a busy neighbour.
-fn ahead_of_others() {
-    // SAFETY: setpriority takes no pointers; 0 is the calling thread.
-    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -15) };
+/// What this thread starts goes before whatever else the machine does, where that is allowed (root): what is measured in
+/// milliseconds must not measure a busy neighbour.
+struct AheadOfOthers;
+
+impl AheadOfOthers {
+    fn start() -> AheadOfOthers {
+        // SAFETY: setpriority takes no pointers; 0 is the calling thread.
+        unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -15) };
+        // With autogroups (sched(7)) that ranks within this session only; the session itself is ranked here.
+        let _ = std::fs::write("/proc/self/autogroup", "-15");
+        AheadOfOthers
+    }
+}
+
+impl Drop for AheadOfOthers {
+    fn drop(&mut self) {
+        let _ = std::fs::write("/proc/self/autogroup", "0");
+    }
 }
 
 /// The player in a window that fills the screen.
@@ -170,7 +183,7 @@ fn the_demos_beeps_are_within_40_ms_of_its_flashes() {
         eprintln!("Not judged: a debug build draws too slowly. packaging/test judges a release.");
         return;
     }
-    ahead_of_others();
+    let _ahead = AheadOfOthers::start();
     // Small: a picture drawn by the processor takes its time, and the recorder shares the processor.
     let mut w = Window::open_with(800, 500, &["demo"], |_| ());
     w.wait_for_film();
@@ -357,7 +370,7 @@ fn closing_the_window_ends_the_program() {
     w.wait_for_film();
     // What a window manager's close button does.
     w.key("alt+F4");
-    let status = w.player.wait(Duration::from_secs(15));
+    let status = w.player.wait(PATIENCE);
     let status = status.unwrap_or_else(|| panic!("it still runs: {}", w.player.log()));
     assert!(!w.player.log().contains("panicked"), "{}", w.player.log());
     assert!(status.code().is_some(), "it ended by a signal: {status}");

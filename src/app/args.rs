@@ -141,6 +141,49 @@ pub fn encryption(s: &str) -> Result<Encryption, ArgError> {
     }
 }
 
+/// How many bytes may go each second; `None` is as many as will.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RateLimit(pub Option<u64>);
+
+/// Less could not carry the messages that keep links alive, and is a typing error.
+const RATE_MIN: f64 = 1e3;
+/// More than any line carries.
+const RATE_MAX: f64 = 1e12;
+
+impl FromStr for RateLimit {
+    type Err = ArgError;
+
+    /// A number and its unit, bits or bytes, of a thousand or of 1024; 0 needs none and is no limit.
+    fn from_str(s: &str) -> Result<Self, ArgError> {
+        let bad = || ArgError(format!("\"{s}\" is not a rate: write for example 500 kB/s, 2 MB/s or 16 Mbit/s, or 0"));
+        let end = s.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(s.len());
+        let (count, unit) = s.split_at(end);
+        let count = number(count).ok_or_else(bad)?;
+        let unit = unit.trim();
+        if count == 0.0 && unit.is_empty() {
+            return Ok(Self(None));
+        }
+        let unit = unit.strip_suffix("/s").or_else(|| unit.strip_suffix("ps")).unwrap_or(unit);
+        let (times, kind) = match unit.chars().next().map(|c| c.to_ascii_lowercase()) {
+            Some('k') => (1, unit.get(1..)),
+            Some('m') => (2, unit.get(1..)),
+            Some('g') => (3, unit.get(1..)),
+            _ => (0, Some(unit)),
+        };
+        let (base, bytes): (f64, f64) = match kind.unwrap_or_default() {
+            "B" => (1000.0, 1.0),
+            "iB" if times > 0 => (1024.0, 1.0),
+            "bit" | "b" => (1000.0, 0.125),
+            _ => return Err(bad()),
+        };
+        let rate = count * base.powi(times) * bytes;
+        if rate == 0.0 {
+            return Ok(Self(None));
+        }
+        if (RATE_MIN..=RATE_MAX).contains(&rate) { Ok(Self(Some(rate as u64))) } else { Err(bad()) }
+    }
+}
+
 /// A web seed on the command line.
 pub fn http_url(s: &str) -> Result<String, ArgError> {
     let ok = url::Url::parse(s).is_ok_and(|u| matches!(u.scheme(), "http" | "https") && u.has_host());
@@ -227,6 +270,41 @@ mod tests {
         assert_eq!(s, SeekAt { to: time(3600.0), at: Duration::from_millis(250) });
         for bad in ["60%", "@3", "60%@", "60%@x", "60%@-1"] {
             assert!(bad.parse::<SeekAt>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn rates() {
+        for (said, rate) in [
+            ("2 MB/s", 2_000_000),
+            ("500kB/s", 500_000),
+            ("1.5 MiB/s", 1_572_864),
+            ("16 Mbit/s", 2_000_000),
+            ("16 Mbps", 2_000_000),
+            ("800 kb/s", 100_000),
+            ("1000 B", 1000),
+            ("1 GB/s", 1_000_000_000),
+        ] {
+            assert_eq!(said.parse(), Ok(RateLimit(Some(rate))), "{said}");
+        }
+        for none in ["0", "0 kB/s"] {
+            assert_eq!(none.parse(), Ok(RateLimit(None)));
+        }
+        for bad in [
+            "",
+            "5",
+            "-1 MB/s",
+            "1 B/s",
+            "MB/s",
+            "1 XB/s",
+            "2 iB/s",
+            "1 MB/s/s",
+            "1e9 MB/s",
+            "9999 GB/s",
+            "1 M\u{e9}B",
+            "NaN kB/s",
+        ] {
+            assert!(bad.parse::<RateLimit>().is_err(), "{bad}");
         }
     }
 

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use crate::app::args::PeerAddr;
+use crate::app::args::{PeerAddr, RateLimit};
 use crate::app::paths::Paths;
 use crate::app::session::NetOptions;
 use crate::app::settings::Settings;
@@ -30,6 +30,8 @@ pub struct NetOverrides {
     pub name_server: Option<IpAddr>,
     pub blocklist: Option<PathBuf>,
     pub no_portmap: bool,
+    pub up_limit: Option<RateLimit>,
+    pub down_limit: Option<RateLimit>,
 }
 
 impl NetOverrides {
@@ -55,6 +57,8 @@ impl NetOverrides {
             route: self.route(settings),
             blocklist: self.blocklist.as_ref().or(settings.blocklist.as_ref()).cloned(),
             map_port: settings.map_port && !self.no_portmap,
+            up_limit: self.up_limit.unwrap_or(settings.upload_limit).0,
+            down_limit: self.down_limit.unwrap_or(settings.download_limit).0,
         }
     }
 }
@@ -89,11 +93,18 @@ mod tests {
 
     #[test]
     fn the_command_line_goes_before_the_settings() {
-        let settings = Settings { listen_port: 7, web_seeds: vec!["http://b/".into()], ..Default::default() };
+        let settings = Settings {
+            listen_port: 7,
+            web_seeds: vec!["http://b/".into()],
+            upload_limit: RateLimit(Some(5000)),
+            download_limit: RateLimit(Some(9000)),
+            ..Default::default()
+        };
         let paths = Paths::below(std::path::Path::new("/x"));
         let n = NetOverrides::default().over(&settings, &paths);
         assert_eq!((n.cache_dir.as_path(), n.listen.unwrap().port()), (std::path::Path::new("/x/cache"), 7));
         assert!(n.dht && n.use_server && n.use_swarm && n.utp && n.encryption == Encryption::Prefer);
+        assert_eq!((n.up_limit, n.down_limit), (Some(5000), Some(9000)));
         let o = NetOverrides {
             cache: Some("/c".into()),
             listen: Some("127.0.0.1:9".parse().unwrap()),
@@ -103,11 +114,13 @@ mod tests {
             no_swarm: true,
             encryption: Some(Encryption::Require),
             no_utp: true,
+            up_limit: Some(RateLimit(None)),
             ..Default::default()
         };
         let n = o.over(&settings, &paths);
         assert_eq!((n.cache_dir.as_path(), n.listen.unwrap().port()), (std::path::Path::new("/c"), 9));
         assert!(!n.dht && !n.use_server && !n.use_swarm && !n.utp && n.encryption == Encryption::Require);
+        assert_eq!((n.up_limit, n.down_limit), (None, Some(9000)));
         assert_eq!(n.web_seeds, ["http://a/", "http://b/"]);
     }
 }

@@ -48,6 +48,9 @@ pub struct NetOptions {
     pub max_links: usize,
     pub encryption: Encryption,
     pub utp: bool,
+    /// Bytes per second to peers, and from peers and servers together; `None` is unlimited.
+    pub up_limit: Option<u64>,
+    pub down_limit: Option<u64>,
     /// Which way packets leave.
     pub route: NetRoute,
     /// A file of addresses that are neither dialled nor accepted.

@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use crate::app::args::RateLimit;
 use crate::app::paths::{read_bounded, write_atomic};
 use crate::net::{Bind, NetRoute, Socks5};
 use crate::swarm::api::Encryption;
@@ -31,6 +32,9 @@ pub struct Settings {
     pub name_server: Option<IpAddr>,
     pub blocklist: Option<PathBuf>,
     pub map_port: bool,
+    /// To peers, and from peers and servers together.
+    pub upload_limit: RateLimit,
+    pub download_limit: RateLimit,
 }
 
 impl Default for Settings {
@@ -53,6 +57,8 @@ impl Default for Settings {
             name_server: None,
             blocklist: None,
             map_port: true,
+            upload_limit: RateLimit::default(),
+            download_limit: RateLimit::default(),
         }
     }
 }
@@ -139,6 +145,11 @@ impl Settings {
     /// False when the key is not known or its value makes no sense.
     fn set(&mut self, key: &str, value: &toml::Value) -> bool {
         let flag = |to: &mut bool| value.as_bool().map(|b| *to = b).is_some();
+        let rate = |to: &mut RateLimit| {
+            let zero = value.as_integer() == Some(0);
+            let said = if zero { Some("0") } else { value.as_str() };
+            said.and_then(|s| s.parse().ok()).map(|r| *to = r).is_some()
+        };
         match key {
             "dht" => flag(&mut self.dht),
             "lsd" => flag(&mut self.lsd),
@@ -149,6 +160,8 @@ impl Settings {
                 let policy = value.as_str().and_then(|s| crate::app::args::encryption(s).ok());
                 policy.map(|p| self.encryption = p).is_some()
             }
+            "upload_limit" => rate(&mut self.upload_limit),
+            "download_limit" => rate(&mut self.download_limit),
             "use_server" => flag(&mut self.use_server),
             "listen_port" => value.as_integer().and_then(|n| n.try_into().ok()).map(|n| self.listen_port = n).is_some(),
             "max_links" => {
@@ -221,6 +234,8 @@ mod tests {
             "max_links = 0",
             "encryption = \"some\"",
             "utp = 1",
+            "upload_limit = 5",
+            "download_limit = \"fast\"",
             "cache_folder = \"x\"",
             "web_seeds = [\"ftp://h\"]",
             "web_seeds = 3",
@@ -233,6 +248,8 @@ mod tests {
         }
         let (s, p) = Settings::parse("encryption = \"off\"\nutp = false");
         assert_eq!((s.encryption, s.utp, p), (Encryption::Off, false, None));
+        let (s, p) = Settings::parse("upload_limit = \"250 kB/s\"\ndownload_limit = 0");
+        assert_eq!((s.upload_limit.0, s.download_limit.0, p), (Some(250_000), None, None));
         let (s, p) = Settings::parse("lsd = false\nfoo = 1\nbar = 2");
         assert!(!s.lsd && p.unwrap().contains("1 more"));
     }

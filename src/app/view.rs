@@ -48,8 +48,9 @@ impl HealthLog {
     }
 }
 
-/// Letters as other clients show them: D/d we want and get / are choked, U/u the same the other way, K it would give but
-/// we want nothing, I it came to us, H/X/L from DHT, PEX, the local network.
+/// Letters as qBittorrent shows them: D/d we want and get / are choked, U/u the same the other way, K it would give but we
+/// want nothing, ? we would give but it wants nothing, I it came to us, H/X/L from DHT, PEX, the local network, E
+/// encrypted, P over µTP.
 pub fn flags(info: &LinkInfo, view: &LinkView) -> String {
     let mut f = String::new();
     match (view.interested, view.choked) {
@@ -61,7 +62,8 @@ pub fn flags(info: &LinkInfo, view: &LinkView) -> String {
     match (view.peer_interested, view.choking) {
         (true, false) => f.push('U'),
         (true, true) => f.push('u'),
-        _ => {}
+        (false, false) => f.push('?'),
+        (false, true) => {}
     }
     if !info.outgoing || info.source == LinkSource::Incoming {
         f.push('I');
@@ -71,6 +73,12 @@ pub fn flags(info: &LinkInfo, view: &LinkView) -> String {
         LinkSource::Pex => f.push('X'),
         LinkSource::Lsd => f.push('L'),
         LinkSource::User | LinkSource::Tracker | LinkSource::Incoming => {}
+    }
+    if info.encrypted {
+        f.push('E');
+    }
+    if info.utp {
+        f.push('P');
     }
     f
 }
@@ -187,6 +195,9 @@ mod tests {
         assert_eq!(flags(&info, &view), "DuX");
         (view.choked, view.choking, info.outgoing, info.source) = (true, false, false, LinkSource::Incoming);
         assert_eq!(flags(&info, &view), "dUI");
+        (info.encrypted, info.utp) = (true, true);
+        (view.choked, view.peer_interested) = (false, false);
+        assert_eq!(flags(&info, &view), "D?IEP");
     }
 
     #[test]

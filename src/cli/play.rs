@@ -32,6 +32,8 @@ impl From<NetArgs> for NetOverrides {
             name_server: a.name_server,
             blocklist: a.blocklist,
             no_portmap: a.no_portmap,
+            up_limit: a.up_limit,
+            down_limit: a.down_limit,
         }
     }
 }

@@ -218,10 +218,13 @@ impl AudioDecoder {
         self.line.set_rate(out_rate);
         let (paced, now) = {
             let mut s = self.shared.lock();
+            if s.serial != self.serial {
+                return;
+            }
             let now = s.now(Instant::now());
             // The machine's clock went on without sound, or sound begins late in the film: this goes where the clock
             // is, not where sound left off.
-            let late = s.clock.running() && self.line.next().unwrap_or(s.begin.0) + JITTER_US < now.0;
+            let late = s.clock.running() && self.line.next().unwrap_or(s.begin.0).saturating_add(JITTER_US) < now.0;
             if self.line.next().is_none() || late {
                 let resume = std::mem::take(&mut self.resume);
                 self.line.begin(if late || resume { now.0 } else { s.begin.0 });
@@ -229,7 +232,7 @@ impl AudioDecoder {
             }
             (!s.unpaced(), now)
         };
-        let at = stamp.map_or(self.line.next().unwrap_or(now.0), |t| t - self.resampler.held_us());
+        let at = stamp.map_or(self.line.next().unwrap_or(now.0), |t| t.saturating_sub(self.resampler.held_us()));
         if self.line.is_past(at, lasts) {
             return;
         }

@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use crate::units::MediaTime;
 
-/// An error beyond this is a jump (a device that starts late, an underrun), not jitter to be smoothed away.
-const JUMP_US: i64 = 80_000;
+/// An error beyond this is a jump (a device that starts late, an underrun), not jitter to be smoothed away: from 40 ms on
+/// people see that lips and sound differ (ITU-R BT.1359: 45 ms where the sound leads), so it is not left to a slow pull.
+const JUMP_US: i64 = 40_000;
 /// Share of the error taken out per second: fast enough for drift, too slow to be seen as jerks in motion.
 const PULL_PER_S: f64 = 3.0;
 

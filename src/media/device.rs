@@ -13,9 +13,9 @@ use super::ring::{AudioLink, Feeder};
 
 /// Samples decoded ahead for the callback: bridges a busy decoder, small enough that a seek is heard at once.
 const RING_S: f64 = 0.4;
-/// 40 ms per callback. Devices' own choice goes down to 10 ms, which a busy machine misses; the clock knows the
-/// latency, so that a longer buffer costs nothing but a later reaction to pause.
-const PERIODS_PER_S: u32 = 25;
+/// 67 ms per callback, twice that in the device. Devices' own choice goes down to 10 ms, which a busy machine misses; the
+/// clock knows the latency, so that a longer buffer costs nothing but a later reaction to pause. mpv keeps 200 ms.
+const PERIODS_PER_S: u32 = 15;
 
 /// A stream goes on after most errors; one that did nothing else for this long does not.
 const ERRORS_ONLY: Duration = Duration::from_secs(1);

@@ -71,16 +71,16 @@ impl Line {
     /// Whether a frame at `at` that lasts `lasts` microseconds is over before the place begins.
     pub(super) fn is_past(&self, at: i64, lasts: i64) -> bool {
         let slack = if self.fresh { 0 } else { JITTER_US / 2 };
-        self.next().is_some_and(|next| at.saturating_add(lasts) <= next - slack)
+        self.next().is_some_and(|next| at.saturating_add(lasts) <= next.saturating_sub(slack))
     }
 
     /// Finds the place for `made` frames that begin at media time `at`.
     pub(super) fn place(&mut self, at: i64, made: usize) -> Placed {
         let next = self.next().unwrap_or(at);
         let off = at.saturating_sub(next);
-        if self.fresh && off.abs() <= JITTER_US {
+        if self.fresh && off.unsigned_abs() <= JITTER_US.unsigned_abs() {
             // What comes first decides where the line lies: within the jitter it would else be off by as much for good.
-            let cut = self.frames_of(-off).min(made);
+            let cut = self.frames_of(off.saturating_neg()).min(made);
             self.base = Some((self.written, at.saturating_add(self.us_of(cut as u64))));
             return Placed { gap: 0, cut };
         }
@@ -88,7 +88,7 @@ impl Line {
             // The demuxer is never this far ahead: the time is damaged, and not worth hours of silence.
             o if o > GAP_MAX_US => Placed { gap: 0, cut: 0 },
             o if o > JITTER_US => Placed { gap: self.frames_of(o), cut: 0 },
-            o if o < -JITTER_US / 2 => Placed { gap: 0, cut: self.frames_of(-o).min(made) },
+            o if o < -JITTER_US / 2 => Placed { gap: 0, cut: self.frames_of(o.saturating_neg()).min(made) },
             _ => Placed { gap: 0, cut: 0 },
         }
     }

@@ -52,6 +52,9 @@ pub struct StreamConfig {
     pub encryption: Encryption,
     /// Links over uTP beside those over TCP.
     pub utp: bool,
+    /// Bytes per second to peers, and from peers and servers together; `None` is unlimited.
+    pub up_limit: Option<u64>,
+    pub down_limit: Option<u64>,
     /// Which way packets leave, and who may not be met.
     pub network: Network,
 }
@@ -119,6 +122,9 @@ impl Stream {
         });
         let (events, events_in) = mpsc::unbounded_channel();
         let (orders, orders_in) = mpsc::unbounded_channel();
+        if config.up_limit.is_some() || config.down_limit.is_some() {
+            let _ = events.send(Event::Limits { up: config.up_limit, down: config.down_limit });
+        }
         let task = setup::run(rt.clone(), source, config, shared.clone(), events_in, orders_in);
         rt.spawn(task);
         Ok(Self { shared, events, orders })

@@ -88,7 +88,7 @@ pub(super) fn playing(state: PlayState) -> Playing {
     let peer = |i: usize| PeerView {
         addr: format!("10.0.0.{i}:6881"),
         client: format!("Client {i}"),
-        flags: "D".into(),
+        flags: "DXEP".into(),
         has: 1.0,
         down: 1e6 - i as f64,
         up: 0.0,

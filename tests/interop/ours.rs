@@ -67,6 +67,8 @@ impl Ours {
             max_links: 50,
             encryption: Encryption::Prefer,
             utp: true,
+            up_limit: None,
+            down_limit: None,
             network: Network::default(),
         };
         change(&mut config);

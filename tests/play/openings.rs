@@ -48,7 +48,7 @@ fn the_address_of_a_torrent() {
 #[test]
 fn the_demo_without_a_display() {
     let home = Home::new();
-    let played = home.run(["demo", "--headless", "--for", "12", "--report", "report.json"]).ok();
+    let played = home.run(["demo", "--headless", "--for", "20", "--report", "report.json"]).ok();
     assert!(played.number("/played_s") > 6.0, "{:#}", played.report);
     assert!(played.number("/bytes/swarm") > 0.0, "{:#}", played.report);
     assert!(played.number("/stalled_s") < 1.0, "{:#}", played.report);

@@ -120,7 +120,7 @@ fn seeks_forth_and_back_while_it_plays_on_the_clock() {
     let seed = Seed::start(&shelf.torrent, None);
     let peer = seed.addr.to_string();
     let options = ["--no-server", "--frames-md5", "frames.txt", "--peer", &peer];
-    let seeks = ["--seek", "20@14", "--seek", "0:04@17", "--for", "20"];
+    let seeks = ["--seek", "20@24", "--seek", "0:04@28", "--for", "34"];
     let played = Home::new().play(shelf.path(), options.into_iter().chain(seeks)).ok();
     let original = reference(&film);
     let shown = runs(&played.frames, &original);
@@ -138,7 +138,7 @@ fn the_swarm_alone_plays_without_a_stall() {
     let shelf = Shelf::of(&film);
     let seed = Seed::start(&shelf.torrent, None);
     let peer = seed.addr.to_string();
-    let played = Home::new().play(shelf.path(), ["--no-server", "--peer", &peer, "--for", "26"]).ok();
+    let played = Home::new().play(shelf.path(), ["--no-server", "--peer", &peer, "--for", "40"]).ok();
     assert_eq!(played.report["stalls"], serde_json::json!([]), "{:#}", played.report);
     assert_eq!(played.number("/bytes/server"), 0.0);
     // Transmission may keep a new peer choked for ten seconds and more; of what is left most must have been played.

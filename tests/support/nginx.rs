@@ -49,7 +49,7 @@ impl Nginx {
             Command::new(program).args(["-e", &error_log, "-p", d, "-c", text(&file)]),
             Some(&dir.path().join("log")),
         );
-        wait_for("nginx", Duration::from_secs(10), || {
+        wait_for("nginx", Duration::from_secs(60), || {
             assert!(guard.runs(), "nginx ended: {}", guard.log());
             TcpStream::connect(("127.0.0.1", port)).ok()
         });

@@ -12,7 +12,7 @@ use super::process::Guard;
 use super::{TempDir, temp_dir};
 
 /// Longest that any headless play of the tests may take; far more than they need.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(180);
 
 /// How one play went.
 #[derive(Debug)]
@@ -94,7 +94,7 @@ impl Home {
         if in_time.is_none() {
             // It is told to end, so that its report says how far it came.
             guard.signal(libc::SIGINT);
-            guard.wait(Duration::from_secs(10));
+            guard.wait(Duration::from_secs(60));
         }
         let read = |p: &Path| std::fs::read_to_string(p).ok();
         let report = report.as_deref().and_then(read).map_or(Value::Null, |t| serde_json::from_str(&t).unwrap());

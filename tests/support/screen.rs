@@ -14,6 +14,9 @@ const OPENBOX: &str = r#"<openbox_config xmlns="http://openbox.org/3.4/rc">
 <applications><application class="*"><decor>no</decor><focus>yes</focus><maximized>yes</maximized></application></applications>
 </openbox_config>"#;
 
+/// Long enough for anything here to come up on a machine that is slow and busy.
+const PATIENCE: Duration = Duration::from_secs(120);
+
 /// All there is to see and hear; ends with the guard.
 pub struct Screen {
     pub display: String,
@@ -61,6 +64,11 @@ impl Screen {
         std::fs::write(&rc, OPENBOX).unwrap();
         let mut openbox = Command::new("openbox");
         let openbox = Guard::spawn(screen.beside(&mut openbox).args(["--config-file", text(&rc)]), Some(&log));
+        // Without it there is no active window, and a key goes nowhere.
+        wait_for("the window manager", PATIENCE, || {
+            let mut c = Command::new("xdotool");
+            screen.beside(&mut c).arg("get_num_desktops").output().unwrap().status.success().then_some(())
+        });
         let socket = format!("module-native-protocol-unix auth-anonymous=1 socket={}/native", text(&screen.runtime()));
         let sink = "module-null-sink sink_name=cap rate=48000 channels=2";
         let log = screen.dir.path().join("pulse.log");
@@ -71,7 +79,7 @@ impl Screen {
                 .args(["--use-pid-file=no", "--disable-shm=yes", "-L", &socket, "-L", sink]),
             Some(&log),
         );
-        wait_for("PulseAudio", Duration::from_secs(20), || {
+        wait_for("PulseAudio", PATIENCE, || {
             assert!(pulse.runs(), "pulseaudio ended: {}", pulse.log());
             let list = screen.beside(&mut Command::new("pactl")).args(["list", "short", "sinks"]).output().unwrap();
             String::from_utf8_lossy(&list.stdout).contains("cap").then_some(())
@@ -134,7 +142,7 @@ impl Screen {
     /// Waits for the window of a process, brings it to the front and gives its id.
     pub fn window_of(&self, process: &mut Guard) -> String {
         let pid = process.pid().to_string();
-        let id = wait_for("the window", Duration::from_secs(60), || {
+        let id = wait_for("the window", PATIENCE, || {
             assert!(process.runs(), "the player ended: {}", process.log());
             let mut c = Command::new("xdotool");
             let out = self.beside(&mut c).args(["search", "--onlyvisible", "--pid", &pid]).output().unwrap();
@@ -162,7 +170,7 @@ impl Screen {
         // Quiet means in the foreground, where its guard can end it.
         let clip = self.beside(&mut c).args(["-quiet", "-selection", "clipboard", "-in", text(&file)]);
         let guard = Guard::spawn(clip, Some(&log));
-        wait_for("the clipboard", Duration::from_secs(10), || {
+        wait_for("the clipboard", PATIENCE, || {
             let mut c = Command::new("xclip");
             let out = self.beside(&mut c).args(["-selection", "clipboard", "-out"]).output().unwrap();
             (out.stdout == content.as_bytes()).then_some(())

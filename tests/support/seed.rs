@@ -163,7 +163,7 @@ fn rpc(port: u16, method: &str, arguments: Value) -> std::io::Result<Value> {
     // The first answer is a 409 that names the session id to come back with.
     for _ in 0..2 {
         let mut s = TcpStream::connect(("127.0.0.1", port))?;
-        s.set_read_timeout(Some(Duration::from_secs(10)))?;
+        s.set_read_timeout(Some(Duration::from_secs(60)))?;
         write!(
             s,
             "POST /transmission/rpc HTTP/1.0\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n\

@@ -280,6 +280,8 @@ impl Driver {
             max_links: net.max_links,
             encryption: net.encryption,
             utp: net.utp,
+            up_limit: net.up_limit,
+            down_limit: net.down_limit,
             network: Network {
                 route: net.route.clone(),
                 blocklist,
@@ -291,6 +293,7 @@ impl Driver {
         if let Some(demo) = &demo {
             // All of it is on this machine: nobody else is to be asked.
             (config.dht, config.lsd, config.network) = (false, false, Network::default());
+            (config.up_limit, config.down_limit) = (None, None);
             config.web_seeds = vec![demo.web_seed().to_owned()];
         }
         let source = match source {
