@@ -31,6 +31,8 @@ use crate::units::{BLOCK_LEN, BlockRef, ByteRange, FetchId, Instant, Layout, Lin
 const JOBS: usize = 2048;
 /// Blocks handed to the disk at once: they came together, and one wakeup writes them all.
 const WRITE_BATCH: usize = 64;
+/// Bytes read for a peer at once.
+const READ_MOST: u64 = 256 * 1024;
 /// Pieces of an earlier run hashed at a time.
 const PROVING: usize = 2;
 /// Events taken in before the engine decides once about all of them.
@@ -63,7 +65,15 @@ enum Done {
     Sums(PieceIndex, Vec<u64>),
     /// A piece that lay on disk without proof was hashed.
     Proven(PieceIndex, bool),
-    Read(LinkId, PieceIndex, u32, u32, Result<Bytes, StoreError>),
+    Read(Wanted, Result<Bytes, StoreError>),
+}
+
+/// Blocks that one peer asked for and that lie side by side: they are read with one call.
+struct Wanted {
+    link: LinkId,
+    bytes: ByteRange,
+    /// Piece, begin and length of each, in order.
+    blocks: Vec<(PieceIndex, u32, u32)>,
 }
 
 /// One running stream.
@@ -77,6 +87,8 @@ pub(super) struct Driver {
     /// Blocks of peers that came since the engine last decided, with where each goes.
     came: Vec<(LinkId, BlockRef)>,
     came_bytes: Vec<(u64, Bytes)>,
+    /// What peers are to be sent, as far as the engine has just said.
+    wanted: Vec<Wanted>,
     unproven: VecDeque<PieceIndex>,
     /// Keys the sums of blocks: a liar who does not know it cannot make a false block look like the true one.
     sum_key: RandomState,
@@ -98,6 +110,7 @@ impl Driver {
             writing: HashMap::new(),
             came: Vec::new(),
             came_bytes: Vec::new(),
+            wanted: Vec::new(),
             unproven: VecDeque::new(),
             sum_key: RandomState::new(),
             actions: Vec::new(),
@@ -375,15 +388,19 @@ impl Driver {
                     batch.push(Event::PieceVerified { piece });
                 }
             }
-            Done::Read(link, piece, begin, len, Ok(data)) => {
-                debug_assert_eq!(data.len(), len as usize);
-                self.send(link, LinkCommand::Send { piece, begin, data });
+            Done::Read(wanted, Ok(mut data)) => {
+                for (piece, begin, len) in wanted.blocks {
+                    let data = data.split_to(data.len().min(len as usize));
+                    self.send(wanted.link, LinkCommand::Send { piece, begin, data });
+                }
             }
             // A block that cannot be read is not sent; the peer asks again or somebody else.
-            Done::Read(link, piece, begin, len, Err(e)) => {
-                tracing::warn!("cannot read a block for a peer: {e}");
-                self.send(link, LinkCommand::Reject { piece, begin, len });
-                batch.push(Event::BlockUnrequested { link, piece, begin, len });
+            Done::Read(Wanted { link, blocks, .. }, Err(e)) => {
+                tracing::warn!("cannot read for a peer: {e}");
+                for (piece, begin, len) in blocks {
+                    self.send(link, LinkCommand::Reject { piece, begin, len });
+                    batch.push(Event::BlockUnrequested { link, piece, begin, len });
+                }
             }
             Done::Blocks(_, Err(e)) | Done::Server(_, _, _, Err(e)) | Done::Verify(_, Err(e)) => self.fail(&e),
         }
@@ -422,12 +439,7 @@ impl Driver {
                 Action::RejectBlock { link, piece, begin, len } => {
                     self.send(link, LinkCommand::Reject { piece, begin, len });
                 }
-                Action::SendBlock { link, piece, begin, len } => {
-                    let pool = self.p.pool.clone();
-                    let at = layout.piece_range(piece).start + u64::from(begin);
-                    let job = async move { Done::Read(link, piece, begin, len, pool.read(at, len as usize).await) };
-                    self.jobs.push(job.boxed());
-                }
+                Action::SendBlock { link, piece, begin, len } => self.want(link, piece, begin, len),
                 Action::Verify { piece } => {
                     let (pool, key) = (self.p.pool.clone(), self.sum_key.clone());
                     let job = async move {
@@ -472,6 +484,35 @@ impl Driver {
                     (self.shared.wake)();
                 }
             }
+        }
+        self.read_what_is_wanted();
+    }
+
+    /// A block for a peer, read together with those before it where they touch.
+    fn want(&mut self, link: LinkId, piece: PieceIndex, begin: u32, len: u32) {
+        let start = self.p.meta.layout.piece_range(piece).start + u64::from(begin);
+        let bytes = ByteRange::new(start, start + u64::from(len));
+        let before = self
+            .wanted
+            .iter_mut()
+            .find(|w| w.link == link && w.bytes.end == start && w.bytes.len() + bytes.len() <= READ_MOST);
+        match before {
+            Some(w) => {
+                w.bytes.end = bytes.end;
+                w.blocks.push((piece, begin, len));
+            }
+            None => self.wanted.push(Wanted { link, bytes, blocks: vec![(piece, begin, len)] }),
+        }
+    }
+
+    fn read_what_is_wanted(&mut self) {
+        for wanted in std::mem::take(&mut self.wanted) {
+            let pool = self.p.pool.clone();
+            let job = async move {
+                let data = pool.read(wanted.bytes.start, wanted.bytes.len() as usize).await;
+                Done::Read(wanted, data)
+            };
+            self.jobs.push(job.boxed());
         }
     }
 
