@@ -19,6 +19,7 @@ use sluicegate::app::process::usage;
 use sluicegate::engine::{Phase, Timeline};
 use sluicegate::stream::reader::Reader;
 use sluicegate::stream::{Stream, StreamConfig, StreamSource};
+use sluicegate::swarm::api::{Encryption, Network};
 use sluicegate::torrent::Metainfo;
 use sluicegate::units::MediaTime;
 
@@ -110,6 +111,10 @@ impl Session {
             use_server: false,
             use_swarm: true,
             max_links: 60,
+            // As the other side of each comparison is set.
+            encryption: Encryption::Off,
+            utp: false,
+            network: Network::default(),
         };
         let source = StreamSource::Torrent(meta.clone());
         let stream = Stream::start(rt.handle(), source, config, Arc::new(|| {})).unwrap();
