@@ -19,6 +19,7 @@ use tokio::time::Instant as Clock;
 
 use super::origins::Servers;
 use super::status::peers;
+use super::wanted::{self, Wanted};
 use super::{Order, Shared, StreamStatus};
 use crate::engine::{Action, Engine, Event};
 use crate::origin::api::OriginEvent;
@@ -31,8 +32,6 @@ use crate::units::{BLOCK_LEN, BlockRef, ByteRange, FetchId, Instant, Layout, Lin
 const JOBS: usize = 2048;
 /// Blocks handed to the disk at once: they came together, and one wakeup writes them all.
 const WRITE_BATCH: usize = 64;
-/// Bytes read for a peer at once.
-const READ_MOST: u64 = 256 * 1024;
 /// Pieces of an earlier run hashed at a time.
 const PROVING: usize = 2;
 /// Events taken in before the engine decides once about all of them.
@@ -66,14 +65,6 @@ enum Done {
     /// A piece that lay on disk without proof was hashed.
     Proven(PieceIndex, bool),
     Read(Wanted, Result<Bytes, StoreError>),
-}
-
-/// Blocks that one peer asked for and that lie side by side: they are read with one call.
-struct Wanted {
-    link: LinkId,
-    bytes: ByteRange,
-    /// Piece, begin and length of each, in order.
-    blocks: Vec<(PieceIndex, u32, u32)>,
 }
 
 /// One running stream.
@@ -446,7 +437,10 @@ impl Driver {
                 Action::RejectBlock { link, piece, begin, len } => {
                     self.send(link, LinkCommand::Reject { piece, begin, len });
                 }
-                Action::SendBlock { link, piece, begin, len } => self.want(link, piece, begin, len),
+                Action::SendBlock { link, piece, begin, len } => {
+                    let start = layout.piece_range(piece).start + u64::from(begin);
+                    wanted::add(&mut self.wanted, link, start, (piece, begin, len));
+                }
                 Action::Verify { piece } => {
                     let (pool, key) = (self.p.pool.clone(), self.sum_key.clone());
                     let job = async move {
@@ -493,23 +487,6 @@ impl Driver {
             }
         }
         self.read_what_is_wanted();
-    }
-
-    /// A block for a peer, read together with those before it where they touch.
-    fn want(&mut self, link: LinkId, piece: PieceIndex, begin: u32, len: u32) {
-        let start = self.p.meta.layout.piece_range(piece).start + u64::from(begin);
-        let bytes = ByteRange::new(start, start + u64::from(len));
-        let before = self
-            .wanted
-            .iter_mut()
-            .find(|w| w.link == link && w.bytes.end == start && w.bytes.len() + bytes.len() <= READ_MOST);
-        match before {
-            Some(w) => {
-                w.bytes.end = bytes.end;
-                w.blocks.push((piece, begin, len));
-            }
-            None => self.wanted.push(Wanted { link, bytes, blocks: vec![(piece, begin, len)] }),
-        }
     }
 
     fn read_what_is_wanted(&mut self) {
