@@ -221,7 +221,8 @@ fn play(c: &Common, duration: f64, for_s: f64, seek_every: Option<f64>) {
             jumps ^= jumps << 13;
             jumps ^= jumps >> 7;
             jumps ^= jumps << 17;
-            media = (jumps % 1000) as f64 / 1000.0 * duration;
+            // Never so near the end that the film is over before the next jump.
+            media = (jumps % 900) as f64 / 1000.0 * duration;
             (jumped, phase, seeks) = (Instant::now(), Phase::Seeking, seeks + 1);
             demux.stop(&clock);
             clock.at.store((media * 1e6) as u64, Ordering::Release);
