@@ -386,18 +386,22 @@ impl Driver {
                     batch.push(Event::PieceVerified { piece });
                 }
             }
-            Done::Read(wanted, Ok(mut data)) => {
-                for (piece, begin, len) in wanted.blocks {
+            Done::Read(Wanted { link, piece, blocks, .. }, Ok(mut data)) => {
+                for (begin, len) in blocks {
                     let data = data.split_to(data.len().min(len as usize));
-                    self.send(wanted.link, LinkCommand::Send { piece, begin, data });
+                    self.send(link, LinkCommand::Send { piece, begin, data });
                 }
             }
-            // A block that cannot be read is not sent; the peer asks again or somebody else.
-            Done::Read(Wanted { link, blocks, .. }, Err(e)) => {
+            // A block that cannot be read is not sent; the peer asks again or somebody else. Of a piece that is gone no
+            // peer asks any more, once all know.
+            Done::Read(Wanted { link, piece, blocks, .. }, Err(e)) => {
                 tracing::warn!("cannot read for a peer: {e}");
-                for (piece, begin, len) in blocks {
+                for (begin, len) in blocks {
                     self.send(link, LinkCommand::Reject { piece, begin, len });
                     batch.push(Event::BlockUnrequested { link, piece, begin, len });
+                }
+                if let (StoreError::Gone, Some(swarm)) = (&e, &self.p.swarm) {
+                    swarm.retract(piece);
                 }
             }
             Done::Blocks(_, Err(e)) | Done::Server(_, _, _, Err(e)) | Done::Verify(_, Err(e)) => self.fail(&e),
@@ -439,7 +443,7 @@ impl Driver {
                 }
                 Action::SendBlock { link, piece, begin, len } => {
                     let start = layout.piece_range(piece).start + u64::from(begin);
-                    wanted::add(&mut self.wanted, link, start, (piece, begin, len));
+                    wanted::add(&mut self.wanted, link, start, piece, (begin, len));
                 }
                 Action::Verify { piece } => {
                     let (pool, key) = (self.p.pool.clone(), self.sum_key.clone());
