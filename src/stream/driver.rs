@@ -19,6 +19,7 @@ use tokio::time::Instant as Clock;
 
 use super::origins::Servers;
 use super::status::peers;
+use super::wanted::{self, Wanted};
 use super::{Order, Shared, StreamStatus};
 use crate::engine::{Action, Engine, Event};
 use crate::origin::api::OriginEvent;
@@ -63,7 +64,7 @@ enum Done {
     Sums(PieceIndex, Vec<u64>),
     /// A piece that lay on disk without proof was hashed.
     Proven(PieceIndex, bool),
-    Read(LinkId, PieceIndex, u32, u32, Result<Bytes, StoreError>),
+    Read(Wanted, Result<Bytes, StoreError>),
 }
 
 /// One running stream.
@@ -77,6 +78,8 @@ pub(super) struct Driver {
     /// Blocks of peers that came since the engine last decided, with where each goes.
     came: Vec<(LinkId, BlockRef)>,
     came_bytes: Vec<(u64, Bytes)>,
+    /// What peers are to be sent, as far as the engine has just said.
+    wanted: Vec<Wanted>,
     unproven: VecDeque<PieceIndex>,
     /// Keys the sums of blocks: a liar who does not know it cannot make a false block look like the true one.
     sum_key: RandomState,
@@ -100,6 +103,7 @@ impl Driver {
             writing: HashMap::new(),
             came: Vec::new(),
             came_bytes: Vec::new(),
+            wanted: Vec::new(),
             unproven: VecDeque::new(),
             sum_key: RandomState::new(),
             actions: Vec::new(),
@@ -382,16 +386,20 @@ impl Driver {
                     batch.push(Event::PieceVerified { piece });
                 }
             }
-            Done::Read(link, piece, begin, len, Ok(data)) => {
-                debug_assert_eq!(data.len(), len as usize);
-                self.send(link, LinkCommand::Send { piece, begin, data });
+            Done::Read(Wanted { link, piece, blocks, .. }, Ok(mut data)) => {
+                for (begin, len) in blocks {
+                    let data = data.split_to(data.len().min(len as usize));
+                    self.send(link, LinkCommand::Send { piece, begin, data });
+                }
             }
             // A block that cannot be read is not sent; the peer asks again or somebody else. Of a piece that is gone no
             // peer asks any more, once all know.
-            Done::Read(link, piece, begin, len, Err(e)) => {
-                tracing::warn!("cannot read a block for a peer: {e}");
-                self.send(link, LinkCommand::Reject { piece, begin, len });
-                batch.push(Event::BlockUnrequested { link, piece, begin, len });
+            Done::Read(Wanted { link, piece, blocks, .. }, Err(e)) => {
+                tracing::warn!("cannot read for a peer: {e}");
+                for (begin, len) in blocks {
+                    self.send(link, LinkCommand::Reject { piece, begin, len });
+                    batch.push(Event::BlockUnrequested { link, piece, begin, len });
+                }
                 if let (StoreError::Gone, Some(swarm)) = (&e, &self.p.swarm) {
                     swarm.retract(piece);
                 }
@@ -434,10 +442,8 @@ impl Driver {
                     self.send(link, LinkCommand::Reject { piece, begin, len });
                 }
                 Action::SendBlock { link, piece, begin, len } => {
-                    let pool = self.p.pool.clone();
-                    let at = layout.piece_range(piece).start + u64::from(begin);
-                    let job = async move { Done::Read(link, piece, begin, len, pool.read(at, len as usize).await) };
-                    self.jobs.push(job.boxed());
+                    let start = layout.piece_range(piece).start + u64::from(begin);
+                    wanted::add(&mut self.wanted, link, start, piece, (begin, len));
                 }
                 Action::Verify { piece } => {
                     let (pool, key) = (self.p.pool.clone(), self.sum_key.clone());
@@ -483,6 +489,18 @@ impl Driver {
                     (self.shared.wake)();
                 }
             }
+        }
+        self.read_what_is_wanted();
+    }
+
+    fn read_what_is_wanted(&mut self) {
+        for wanted in std::mem::take(&mut self.wanted) {
+            let pool = self.p.pool.clone();
+            let job = async move {
+                let data = pool.read(wanted.bytes.start, wanted.bytes.len() as usize).await;
+                Done::Read(wanted, data)
+            };
+            self.jobs.push(job.boxed());
         }
     }
 

@@ -10,6 +10,7 @@ pub mod reader;
 mod setup;
 mod source;
 mod status;
+mod wanted;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

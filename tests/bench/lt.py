@@ -2,7 +2,7 @@
 """libtorrent beside ours, and what both need.
 
 lt.py make DIR MIB [PIECE_KIB]          DIR/film.bin of noise and DIR/film.torrent
-lt.py seed TORRENT DIR PORT             seeds until standard input ends, then says what that took
+lt.py seed TORRENT DIR PORT [KIB_PER_S] seeds until standard input ends, then says what that took
 lt.py fetch TORRENT DIR ADDR:PORT...    downloads all of it, then says what that took
 
 The last two end with one line of JSON like `transfer`'s.
@@ -62,8 +62,12 @@ def make(folder, mib, piece_kib="256"):
     print(lt.torrent_info(os.path.join(folder, "film.torrent")).info_hash())
 
 
-def seed(torrent, folder, port):
-    s = session(f"127.0.0.1:{port}")
+def seed(torrent, folder, port, kib_per_s="0"):
+    s = session(f"127.0.0.1:{port}", upload_rate_limit=int(kib_per_s) << 10)
+    # All peers in the class that the limit is for; local ones are in another otherwise.
+    everybody = lt.ip_filter()
+    everybody.add_rule("0.0.0.0", "255.255.255.255", 1 << lt.session.global_peer_class_id)
+    s.set_peer_class_filter(everybody)
     h = add(s, torrent, folder, True)
     while h.status().state != lt.torrent_status.seeding:
         time.sleep(0.05)

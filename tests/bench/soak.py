@@ -3,9 +3,10 @@
 
 soak.py [SECONDS [MIB]]
 
-One of our programs seeds, another plays a film of MIB (default 256) in SECONDS (default 600) from it and from a libtorrent
-seed, jumping somewhere else every five seconds, and starts anew from an empty cache each minute: so all that a
-stream allocates is allocated and given back many times in the seed, and a long chain of jumps runs in the player.
+One of our programs plays a film of MIB (default 512) in SECONDS (default 600) from a libtorrent seed that gives just enough,
+and jumps somewhere else every five seconds. Another of ours seeds it to third ones that come with an empty cache,
+take it at full speed, jump about as well and go again each minute: so all that a link and a stream allocate is allocated
+and given back over and over.
 Each process's resident memory is sampled every five seconds. Fails when the last third's least is more than a
 tenth and 8 MB above the first third's. Needs what throughput.py needs.
 """
@@ -42,7 +43,7 @@ def grows(samples):
 
 
 def main():
-    seconds, mib = (int(a) for a in (sys.argv[1:] + ["600", "256"][len(sys.argv) - 1:])[:2])
+    seconds, mib = (int(a) for a in (sys.argv[1:] + ["600", "512"][len(sys.argv) - 1:])[:2])
     base = os.environ.get("WORK") or ("/dev/shm" if os.path.isdir("/dev/shm") else tempfile.gettempdir())
     work = tempfile.mkdtemp(prefix="sluicegate-soak-", dir=base)
     b = bench.Bench(work, mib)
@@ -51,20 +52,22 @@ def main():
     os.makedirs(f"{cache}/{b.hash}/files")
     os.link(f"{b.film}/film.bin", f"{cache}/{b.hash}/files/film.bin")
     seed = bench.Server([bench.transfer(), "seed", b.torrent, "--cache", cache, "--listen", ours])
-    lt = bench.Server(bench.LT + ["seed", b.torrent, b.film, str(bench.port(22))])
+    rate_kib = mib * 1024 // seconds
+    lt = bench.Server(bench.LT + ["seed", b.torrent, b.film, str(bench.port(22)), str(rate_kib)])
     start = time.monotonic()
     seen = {"seed": [], "player": []}
 
-    def player(into, for_s):
-        return subprocess.Popen([bench.transfer(), "play", b.torrent, "--cache", b.fresh(into), "--peer", ours, "--peer", other,
-                                 "--duration", str(seconds), "--for", str(for_s), "--seek-every", "5"],
-                                stdout=subprocess.PIPE, text=True)
+    def player(into, for_s, peer):
+        return subprocess.Popen(
+            [bench.transfer(), "play", b.torrent, "--cache", b.fresh(into), "--peer", peer, "--duration", str(seconds),
+             "--for", str(for_s), "--seek-every", "5"],
+            stdout=subprocess.PIPE, text=True)
 
-    long_one, short, shorts = player("long", seconds), None, 0
+    long_one, short, shorts = player("long", seconds, other), None, 0
     try:
         while long_one.poll() is None:
             if short is None or short.poll() is not None:
-                short, shorts = player("short", 50), shorts + 1
+                short, shorts = player("short", 50, ours), shorts + 1
             time.sleep(SAMPLE_S)
             try:
                 row = rss_kb(seed.p.pid), rss_kb(long_one.pid)

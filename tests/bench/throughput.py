@@ -7,7 +7,8 @@ throughput.py both [RUNS [MIB]]
 
 Needs `cargo bench --bench transfer --no-run` before, Python's libtorrent, and memory for six copies of MIB (default 512) in
 $WORK, by default a folder below /dev/shm: so that a slow disk measures neither. Runs alternate; medians are compared.
-Processor time is each process's own (getrusage). TRANSFER names our program if it is not the newest in the target folder.
+Processor time is each process's own (getrusage). With RATE_KIB each seed of `down` gives that many KiB a second: what a
+film's pace costs, where waking up counts for more than moving bytes. TRANSFER names our program if it is not the newest in the target folder.
 """
 import glob
 import json
@@ -75,7 +76,8 @@ class Bench:
         return path
 
     def down(self, who):
-        seeds = [Server(LT + ["seed", self.torrent, self.film, str(port(i))]) for i in range(SEEDS)]
+        rate = os.environ.get("RATE_KIB", "0")
+        seeds = [Server(LT + ["seed", self.torrent, self.film, str(port(i)), rate]) for i in range(SEEDS)]
         peers = [f"127.0.0.1:{port(i)}" for i in range(SEEDS)]
         into = self.fresh("down")
         try:
