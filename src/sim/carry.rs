@@ -39,7 +39,15 @@ impl World {
             }
         }
         let Actor::Host(h) = &mut self.nodes[n as usize].actor else { return };
-        if let Some(at) = h.engine.next_wakeup().map(|t| t.max(now)).filter(|t| h.wake_at.is_none_or(|w| *t < w)) {
+        let mut wakeup = h.engine.next_wakeup();
+        if h.ticked == Some(now) && wakeup.is_some_and(|t| t <= now) {
+            // A driver would spin.
+            if !std::mem::replace(&mut h.spun, true) {
+                self.faults.push(format!("node {n} at {:.6} s: asks to be woken in the past", now.as_secs_f64()));
+            }
+            wakeup = Some(now + Duration::from_millis(100));
+        }
+        if let Some(at) = wakeup.map(|t| t.max(now)).filter(|t| h.wake_at.is_none_or(|w| *t < w)) {
             h.wake_at = Some(at);
             self.agenda.push(at, Step::Wake(n));
         }
@@ -75,6 +83,9 @@ impl World {
         let mut actions = Vec::new();
         h.engine.handle_all(now, events, &mut actions);
         h.handled += 1;
+        if ticked {
+            h.ticked = Some(now);
+        }
         for a in &actions {
             if self.options.trace.is_on() {
                 self.options.trace.line(now, n, a);

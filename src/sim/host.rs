@@ -29,6 +29,9 @@ pub(super) struct Host {
     /// Nodes it will not deal with again.
     pub banned: BTreeSet<u32>,
     pub links_wanted: u32,
+    /// When it was last woken by time alone, and whether it ever asked for that again at once.
+    pub ticked: Option<Instant>,
+    pub spun: bool,
     /// Times its engine was called.
     pub handled: u64,
 }

@@ -20,6 +20,8 @@ use crate::units::{BlockRef, ByteRange, FetchId, Instant, Layout, LinkId, Origin
 
 /// A link that could help may stay without a request for so long.
 const IDLE_MOST: Duration = Duration::from_secs(4);
+/// The block that the clock needs next may be asked of nobody for so long: a server may be about to be asked.
+const HOLE_MOST: Duration = Duration::from_secs(6);
 /// The engine's clock runs on between two tellings; the world's is exact.
 const CLOCK_SLACK: f64 = 0.25;
 /// Faults kept in words; more are only counted.
@@ -32,6 +34,8 @@ struct Known {
     choked: bool,
     allowed: BTreeSet<PieceIndex>,
     asked: BTreeSet<BlockRef>,
+    /// What it was asked for and did not bring: rejected, withdrawn, lost in a choke. It need not be asked again.
+    lost: BTreeSet<BlockRef>,
     idle: Option<Instant>,
 }
 
@@ -63,6 +67,8 @@ pub(super) struct Watch {
     failed: BTreeSet<PieceIndex>,
     books: Totals,
     ended: bool,
+    /// The block the clock needs next, where nobody was asked for it, and since when.
+    hole: Option<(BlockRef, Instant)>,
     pub counts: Counts,
     pub faults: Vec<String>,
 }
@@ -79,6 +85,7 @@ impl Watch {
             failed: BTreeSet::new(),
             books: Totals::default(),
             ended: false,
+            hole: None,
             counts: Counts::default(),
             faults: Vec::new(),
         }
@@ -102,11 +109,19 @@ impl Watch {
         had
     }
 
+    /// The link will not bring it.
+    fn lose(&mut self, link: LinkId, block: BlockRef) -> bool {
+        if let Some(k) = self.links.get_mut(&link) {
+            k.lost.insert(block);
+        }
+        self.forget(link, block)
+    }
+
     fn forget_where(&mut self, link: LinkId, gone: impl Fn(&Known, BlockRef) -> bool) {
         let Some(k) = self.links.get(&link) else { return };
         let lost: Vec<BlockRef> = k.asked.iter().copied().filter(|b| gone(k, *b)).collect();
         for b in lost {
-            self.forget(link, b);
+            self.lose(link, b);
         }
     }
 
@@ -116,7 +131,8 @@ impl Watch {
         match event {
             Event::LinkUp { link, .. } => {
                 let has = PieceSet::new(self.layout.piece_count());
-                let known = Known { has, choked: true, allowed: BTreeSet::new(), asked: BTreeSet::new(), idle: None };
+                let (allowed, asked, lost) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+                let known = Known { has, choked: true, allowed, asked, lost, idle: None };
                 self.links.insert(*link, known);
             }
             Event::LinkDown { link } => {
@@ -166,7 +182,7 @@ impl Watch {
                 self.forget(*link, *block);
             }
             Event::BlockRejected { link, block } => {
-                self.forget(*link, *block);
+                self.lose(*link, *block);
             }
             Event::BlockSent { len, .. } => self.books.uploaded += u64::from(*len),
             Event::PieceCorrupt { piece } => {
@@ -212,7 +228,7 @@ impl Watch {
             Action::Request { link, block } => self.requested(now, *link, *block, store, player),
             Action::Cancel { link, block } => {
                 self.counts.cancels += 1;
-                if !self.forget(*link, *block) && self.links.contains_key(link) {
+                if !self.lose(*link, *block) && self.links.contains_key(link) {
                     self.fault(now, || format!("{block:?} was cancelled at {link:?}, which was not asked for it"));
                 }
             }
@@ -381,17 +397,20 @@ impl Watch {
         }
     }
 
-    /// Links without a request although they have what is wanted and nobody was asked for.
+    /// Links without a request although they have what is wanted and nobody was asked for; and the block that the clock needs
+    /// next, of whom nobody was asked although somebody has it. Before the film's index is known nothing is due but what the
+    /// reader waits for.
     fn idle_links(&mut self, now: Instant, store: &Store, player: Option<&Player>) {
-        let Some(player) = player.filter(|_| !self.ended) else { return };
+        let Some(player) = player.filter(|p| !self.ended && p.is_open()) else { return };
         let from = self.layout.piece_at(player.offset()).0;
+        let wanted = |p: &PieceIndex| p.0 >= from && !store.verified.contains(*p);
         let idle: Vec<LinkId> =
             self.links.iter().filter(|(_, k)| !k.choked && k.asked.is_empty()).map(|(l, _)| *l).collect();
         for link in idle {
             // A piece that failed is given to one link alone: the others may wait for it.
             let useful = self.links.get(&link).and_then(|k| {
-                let has = |p: &PieceIndex| p.0 >= from && !self.failed.contains(p) && !store.verified.contains(*p);
-                k.has.iter().filter(has).find_map(|p| self.free_block(p, store))
+                let pieces = k.has.iter().filter(|p| wanted(p) && !self.failed.contains(p));
+                pieces.filter_map(|p| self.free_block(p, store)).find(|b| !k.lost.contains(b))
             });
             let Some(k) = self.links.get_mut(&link) else { continue };
             let Some(block) = useful else {
@@ -399,11 +418,24 @@ impl Watch {
                 continue;
             };
             let since = *k.idle.get_or_insert(now);
-            let long = now.since(since) > IDLE_MOST;
-            if long {
+            if now.since(since) > IDLE_MOST {
                 k.idle = None;
                 self.fault(now, || format!("{link:?} was left idle for seconds, although it has {block:?}"));
             }
+        }
+        let next = (from..self.layout.piece_count()).map(PieceIndex).find(|p| !store.verified.contains(*p));
+        let free = next.and_then(|p| self.free_block(p, store));
+        let had = free.filter(|b| self.links.values().any(|k| !k.choked && k.has.contains(b.piece)));
+        let since = match (had, self.hole) {
+            (Some(block), Some((b, since))) if b == block => since,
+            _ => now,
+        };
+        self.hole = had.map(|b| (b, since));
+        if let Some(block) = had.filter(|_| now.since(since) > HOLE_MOST) {
+            self.hole = None;
+            self.fault(now, || {
+                format!("{block:?} is next and was asked of nobody for seconds, although links have it")
+            });
         }
     }
 }
