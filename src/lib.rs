@@ -6,6 +6,7 @@
 pub mod units;
 
 pub mod engine;
+pub mod net;
 pub mod torrent;
 
 pub mod origin;

@@ -17,15 +17,16 @@ use scan::{Named, paths};
 const ARROWS: &[(&str, &[&str])] = &[
     ("units", &[]),
     ("engine", &["units"]),
+    ("net", &["units"]),
     ("torrent", &["units"]),
-    ("origin", &["units"]),
-    ("swarm", &["units", "torrent"]),
-    ("stream", &["units", "engine", "torrent", "swarm", "origin"]),
+    ("origin", &["units", "net"]),
+    ("swarm", &["units", "net", "torrent"]),
+    ("stream", &["units", "net", "engine", "torrent", "swarm", "origin"]),
     // The bid's own type, wherever the engine names it; nothing else of the engine.
     ("serve", &["units", "torrent", "engine::bid", "engine::Bid"]),
     ("sim", &["units", "engine", "serve::allocate"]),
     ("media", &["units", "stream::reader"]),
-    ("app", &["units", "engine", "torrent", "swarm", "origin", "stream", "serve", "media"]),
+    ("app", &["units", "net", "engine", "torrent", "swarm", "origin", "stream", "serve", "media"]),
     ("ui", &["units", "app::snapshot"]),
 ];
 

@@ -63,7 +63,14 @@ pub(super) async fn run(
     }
     let (origin_tx, origin_rx) = mpsc::channel(ORIGIN_EVENTS);
     let (origins, refused) = if config.use_server || plain_url.is_some() {
-        super::origins::Servers::start(&rt, &meta, plain_url.as_deref(), &config.web_seeds, &origin_tx)
+        super::origins::Servers::start(
+            &rt,
+            &meta,
+            plain_url.as_deref(),
+            &config.web_seeds,
+            &config.network.route,
+            &origin_tx,
+        )
     } else {
         Default::default()
     };
@@ -146,7 +153,8 @@ impl Prelude {
                 Ok((meta, store, have))
             }
             StreamSource::Video { url } => {
-                let probe = probe_url(&url).await.map_err(|e| StreamError::Origin(e.to_string()))?;
+                let probe =
+                    probe_url(&config.network.route, &url).await.map_err(|e| StreamError::Origin(e.to_string()))?;
                 let meta = Metainfo::plain_video(&url, probe.len)
                     .ok_or_else(|| StreamError::Origin("This video has no length, so it cannot be streamed.".into()))?;
                 let meta = Arc::new(meta);
@@ -213,6 +221,9 @@ fn swarm_config(meta: &Metainfo, peers: &[std::net::SocketAddr], config: &Stream
         pex: config.pex,
         private: meta.private,
         max_links: config.max_links,
+        encryption: config.encryption,
+        utp: config.utp,
+        network: config.network.clone(),
     }
 }
 
@@ -227,6 +238,9 @@ fn magnet_config(magnet: &Magnet, config: &StreamConfig) -> SwarmConfig {
         pex: config.pex,
         private: false,
         max_links: config.max_links,
+        encryption: config.encryption,
+        utp: config.utp,
+        network: config.network.clone(),
     }
 }
 

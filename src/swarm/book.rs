@@ -4,11 +4,14 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::api::LinkSource;
+use super::blocklist::Blocklist;
+use super::shake::Manner;
 use crate::units::LinkId;
 
 /// Enough for any swarm we could use.
@@ -27,9 +30,21 @@ enum State {
     Linked(LinkId),
 }
 
+/// How a peer is best dialled, as far as is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Way {
+    /// What it took the last time, or what another peer says that it likes.
+    pub manner: Option<Manner>,
+    /// It was reached over uTP, and not over TCP, or TCP led nowhere the last time.
+    pub utp_first: bool,
+    /// Nothing may come with our handshake: aria2 hangs up on that ("More than … MESSAGE_LENGTH bytes are buffered").
+    pub bare: bool,
+}
+
 #[derive(Debug, Clone)]
 struct Entry {
     source: LinkSource,
+    way: Way,
     state: State,
     failures: u32,
     not_before: Instant,
@@ -38,6 +53,8 @@ struct Entry {
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Book {
+    /// Whom the user never wants to meet.
+    blocklist: Option<Arc<Blocklist>>,
     entries: HashMap<SocketAddr, Entry>,
     banned_ips: HashSet<IpAddr>,
     /// On this machine and behind it, where one address stands for many peers.
@@ -69,6 +86,10 @@ fn plausible(addr: SocketAddr) -> bool {
 }
 
 impl Book {
+    pub fn new(blocklist: Option<Arc<Blocklist>>) -> Self {
+        Self { blocklist, ..Self::default() }
+    }
+
     /// Adds an address; true when it is new and worth a dial.
     pub fn add(&mut self, addr: SocketAddr, source: LinkSource, now: Instant) -> bool {
         let addr = plain(addr);
@@ -84,7 +105,8 @@ impl Book {
         if self.entries.len() >= MAX_ENTRIES && !self.make_room() {
             return false;
         }
-        self.entries.insert(addr, Entry { source, state: State::Idle, failures: 0, not_before: now });
+        let way = Way::default();
+        self.entries.insert(addr, Entry { source, way, state: State::Idle, failures: 0, not_before: now });
         true
     }
 
@@ -106,6 +128,34 @@ impl Book {
     /// When the next address becomes worth a dial.
     pub fn next_at(&self) -> Option<Instant> {
         self.entries.values().filter(|e| e.state == State::Idle).map(|e| e.not_before).min()
+    }
+
+    /// How to dial an address.
+    pub fn way(&self, addr: SocketAddr) -> Way {
+        self.entries.get(&plain(addr)).map(|e| e.way).unwrap_or_default()
+    }
+
+    /// A peer answered when dialled like this.
+    pub fn went(&mut self, addr: SocketAddr, way: Way) {
+        if let Some(e) = self.entries.get_mut(&plain(addr)) {
+            e.way = way;
+        }
+    }
+
+    /// A peer took the connection and hung up on the handshake. One that never shook hands may be there for the other
+    /// transport only: a libtorrent that is told to speak uTP alone still accepts TCP. That is for the next dial to see;
+    /// most that hang up are full.
+    pub fn refused(&mut self, addr: SocketAddr, utp: bool) {
+        if let Some(e) = self.entries.get_mut(&plain(addr)).filter(|e| e.way.manner.is_none()) {
+            e.way.utp_first = !utp;
+        }
+    }
+
+    /// A peer likes to be dialled like this, by its own doing or by hearsay; what worked goes before.
+    pub fn likes(&mut self, addr: SocketAddr, manner: Manner) {
+        if let Some(e) = self.entries.get_mut(&plain(addr)) {
+            e.way.manner.get_or_insert(manner);
+        }
     }
 
     /// The link that was dialled stands; it takes the place of any other to this address.
@@ -134,6 +184,17 @@ impl Book {
             e.failures = if lived >= GOOD_LIFE { 0 } else { e.failures.saturating_add(1) };
             e.state = State::Idle;
             e.not_before = now + pause(e.source, e.failures.max(1));
+        }
+    }
+
+    /// It hung up without a word on what we sent together with our handshake: worth one more dial at once without.
+    pub fn choked_on_early_bytes(&mut self, addr: SocketAddr, now: Instant) {
+        if let Some(e) = self.entries.get_mut(&plain(addr)).filter(|e| !e.way.bare) {
+            e.way.bare = true;
+            if e.state == State::Idle {
+                e.failures = e.failures.saturating_sub(1);
+                e.not_before = now;
+            }
         }
     }
 
@@ -173,9 +234,12 @@ impl Book {
         self.entries.remove(&addr);
     }
 
+    /// Banned by us, or by the user's blocklist.
     pub fn is_banned(&self, addr: SocketAddr) -> bool {
         let addr = plain(addr);
-        self.banned_ips.contains(&addr.ip()) || self.banned_addrs.contains(&addr)
+        self.banned_ips.contains(&addr.ip())
+            || self.banned_addrs.contains(&addr)
+            || self.blocklist.as_ref().is_some_and(|b| b.blocks(addr.ip()))
     }
 
     pub fn len(&self) -> usize {
@@ -232,6 +296,40 @@ mod tests {
         assert_eq!(b.next_at(), None, "only the link that holds the address lets go of it");
         b.unlinked(addr(1), LinkId(1), GOOD_LIFE, now);
         assert_eq!(b.next_at(), Some(now + Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn what_worked_is_remembered_and_hearsay_does_not_change_it() {
+        let (mut b, now) = (Book::default(), Instant::now());
+        b.likes(addr(1), Manner::Obfuscated);
+        assert_eq!(b.way(addr(1)), Way::default(), "nobody we know");
+        b.add(addr(1), LinkSource::Pex, now);
+        b.likes(addr(1), Manner::Obfuscated);
+        assert_eq!(b.way(addr(1)).manner, Some(Manner::Obfuscated));
+        let way = Way { manner: Some(Manner::Plain), utp_first: true, bare: false };
+        b.add(addr(2), LinkSource::Pex, now);
+        for utp in [false, true] {
+            b.refused(addr(2), utp);
+            assert_eq!(b.way(addr(2)).utp_first, !utp);
+        }
+        b.went(addr(1), way);
+        b.refused(addr(1), false);
+        b.likes(addr(1), Manner::Obfuscated);
+        b.failed(addr(1), now);
+        assert_eq!(b.way("[::ffff:10.0.0.1]:6881".parse().unwrap()), way);
+    }
+
+    #[test]
+    fn who_hangs_up_on_early_bytes_is_dialled_once_more_at_once() {
+        let (mut b, now) = (Book::default(), Instant::now());
+        b.add(addr(1), LinkSource::Tracker, now);
+        for (bare, again) in [(false, true), (true, false)] {
+            assert_eq!(b.next(now).map(|(a, _)| b.way(a).bare), Some(bare));
+            b.dialled(addr(1), LinkId(1));
+            b.unlinked(addr(1), LinkId(1), Duration::ZERO, now);
+            b.choked_on_early_bytes(addr(1), now);
+            assert_eq!(b.next_at() == Some(now), again);
+        }
     }
 
     #[test]

@@ -1,16 +1,18 @@
 //! Announces over HTTP (BEP 3, 7, 23).
 
+use std::collections::HashMap;
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use tokio::sync::OnceCell;
+use parking_lot::Mutex;
 use url::Url;
 
 use super::benc::Value;
 use super::client;
 use super::pex::compact;
 use super::tracker::{Announce, Answer, Occasion, TrackerError};
+use crate::net::{HttpWay, NetRoute, http_way, redirects, routed};
 
 /// The longest answer that is read: 200 peers are 1,200 bytes compact, 20 kB as dictionaries.
 const MAX_ANSWER: usize = 512 * 1024;
@@ -18,19 +20,26 @@ const MAX_ANSWER: usize = 512 * 1024;
 /// Peers taken from one answer.
 const MAX_PEERS: usize = 500;
 
+/// Clients kept: two for each way out, of which there are more than two only while a tunnel comes and goes.
+const MAX_CLIENTS: usize = 8;
+
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const TIMEOUT: Duration = Duration::from_secs(20);
 const AGENT: &str = concat!("Sluicegate/", env!("CARGO_PKG_VERSION"));
 
 /// HTTP clients, made when first needed and shared by all trackers of a torrent.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Http {
-    /// Knows no root certificates: reading those takes longer than an announce.
-    plain: OnceCell<reqwest::Client>,
-    full: OnceCell<reqwest::Client>,
+    route: NetRoute,
+    /// Those for `http` know no root certificates: reading them takes longer than an announce.
+    clients: Mutex<HashMap<(bool, HttpWay), reqwest::Client>>,
 }
 
 impl Http {
+    pub fn new(route: NetRoute) -> Self {
+        Self { route, clients: Mutex::default() }
+    }
+
     /// Announces; gives the bytes of the answer too.
     pub async fn announce(&self, url: &Url, a: &Announce) -> Result<(Answer, u64), TrackerError> {
         let mut url = url.clone();
@@ -47,8 +56,7 @@ impl Http {
     }
 
     async fn get(&self, plain: bool, url: Url) -> Result<Vec<u8>, TrackerError> {
-        let client = if plain { &self.plain } else { &self.full };
-        let client = client.get_or_try_init(|| async move { make(plain) }).await?;
+        let client = self.client(plain, &url)?;
         let failed = |e: reqwest::Error| if e.is_timeout() { TrackerError::Silent } else { TrackerError::Unreachable };
         let mut response = client.get(url).send().await.map_err(failed)?;
         if !response.status().is_success() {
@@ -63,16 +71,28 @@ impl Http {
         }
         Ok(body)
     }
-}
 
-fn make(plain: bool) -> Result<reqwest::Client, TrackerError> {
-    let builder = reqwest::Client::builder()
-        .user_agent(AGENT)
-        .connect_timeout(CONNECT_TIMEOUT)
-        .timeout(TIMEOUT)
-        .redirect(reqwest::redirect::Policy::limited(5));
-    let builder = if plain { builder.tls_certs_only([]) } else { builder };
-    builder.build().map_err(|_| TrackerError::Unreachable)
+    fn client(&self, plain: bool, url: &Url) -> Result<reqwest::Client, TrackerError> {
+        let way = http_way(&self.route, url).map_err(TrackerError::Route)?;
+        let mut clients = self.clients.lock();
+        let key = (plain, way);
+        if let Some(client) = clients.get(&key) {
+            return Ok(client.clone());
+        }
+        let builder = reqwest::Client::builder()
+            .user_agent(AGENT)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(TIMEOUT)
+            .redirect(redirects(&self.route, &key.1));
+        let builder = if plain { builder.tls_certs_only([]) } else { builder };
+        let builder = routed(builder, &key.1).map_err(TrackerError::Route)?;
+        let client = builder.build().map_err(|_| TrackerError::Unreachable)?;
+        if clients.len() >= MAX_CLIENTS {
+            clients.clear();
+        }
+        clients.insert(key, client.clone());
+        Ok(client)
+    }
 }
 
 /// `already` is the query that the tracker's URL has of its own.

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -19,11 +19,16 @@ use super::budget::Budget;
 use super::handshake;
 use super::metadata::Fetch;
 use super::queue::Queue;
+use super::shake::{Manner, Shake};
+use super::utp::Utp;
 use super::wire::Message;
 use crate::units::{Layout, LinkId, PieceIndex, PieceSet};
 
 /// Most links whatever the configuration says.
-const MAX_LINKS: usize = 500;
+pub const MAX_LINKS: usize = 500;
+
+/// Incoming links from one address: a household or a small office behind one router, not a crowd.
+const MAX_PER_ADDRESS: usize = 8;
 
 /// Of two links that grew towards each other, both sides keep the same one, as long as they are this young.
 const TIE_BREAK_AGE: std::time::Duration = std::time::Duration::from_secs(10);
@@ -55,6 +60,8 @@ struct LinkEntry {
     addr: SocketAddr,
     /// Where it can be dialled.
     listens: Option<SocketAddr>,
+    /// It shook hands obfuscated.
+    obfuscated: bool,
     outgoing: bool,
     since: Instant,
 }
@@ -76,12 +83,18 @@ pub enum NoPlace {
     Banned,
 }
 
+fn incoming(links: &HashMap<LinkId, LinkEntry>) -> usize {
+    links.values().filter(|l| !l.outgoing).count()
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Shared {
     pub config: SwarmConfig,
     pub peer_id: [u8; 20],
     pub local: Option<SocketAddr>,
+    /// `None` where it is switched off or no UDP port can be had.
+    pub utp: Option<Utp>,
     pub events: mpsc::Sender<SwarmEvent>,
     pub torrent: watch::Sender<Option<Arc<Known>>>,
     /// Pieces we have; told to each new link.
@@ -89,6 +102,8 @@ pub struct Shared {
     links: Mutex<HashMap<LinkId, LinkEntry>>,
     next_link: AtomicU32,
     pub book: Mutex<Book>,
+    /// The port a router opened for us, where it is not our own; 0 where there is none.
+    pub public_port: AtomicU16,
     pub dial: Notify,
     pub want: AtomicUsize,
     pub metadata: Mutex<Fetch>,
@@ -104,17 +119,24 @@ pub struct Shared {
 }
 
 impl Shared {
-    pub fn new(config: SwarmConfig, events: mpsc::Sender<SwarmEvent>, local: Option<SocketAddr>) -> Self {
+    pub fn new(
+        config: SwarmConfig,
+        events: mpsc::Sender<SwarmEvent>,
+        local: Option<SocketAddr>,
+        utp: Option<Utp>,
+    ) -> Self {
         let cancel = CancellationToken::new();
         Self {
             peer_id: handshake::new_peer_id(),
             local,
+            utp,
             events,
             torrent: watch::Sender::new(None),
             have: Mutex::new(None),
             links: Mutex::default(),
             next_link: AtomicU32::new(1),
-            book: Mutex::default(),
+            book: Mutex::new(Book::new(config.network.blocklist.clone())),
+            public_port: AtomicU16::new(0),
             dial: Notify::new(),
             want: AtomicUsize::new(config.max_links),
             metadata: Mutex::default(),
@@ -228,8 +250,35 @@ impl Shared {
         }
     }
 
+    /// Where the world can dial us; `None` where it cannot.
+    pub fn public_port(&self) -> Option<u16> {
+        match self.public_port.load(Ordering::Relaxed) {
+            0 => self.local.map(|l| l.port()),
+            port => Some(port),
+        }
+    }
+
     pub fn link_count(&self) -> usize {
         self.links.lock().len()
+    }
+
+    /// Whether another incoming link would find a place.
+    pub fn has_room_for_strangers(&self) -> bool {
+        let links = self.links.lock();
+        links.len() < self.max_links() && incoming(&links) < self.max_incoming()
+    }
+
+    /// Incoming links at most: strangers who fill all the places there are must leave some for peers of our choice.
+    fn max_incoming(&self) -> usize {
+        self.max_links().div_ceil(4) * 3
+    }
+
+    /// Links, as far as they make dialling needless: incoming ones count for half of what is wanted at most, since nobody
+    /// knows what they are good for.
+    pub fn links_toward(&self, want: usize) -> usize {
+        let links = self.links.lock();
+        let incoming = incoming(&links);
+        links.len() - incoming + incoming.min(want / 2)
     }
 
     /// Most links at once, as configured.
@@ -238,7 +287,8 @@ impl Shared {
     }
 
     /// A place for a peer that shook hands.
-    pub fn place(&self, peer: &handshake::Handshake, addr: SocketAddr, outgoing: bool) -> Result<Place, NoPlace> {
+    pub fn place(&self, shake: &Shake, addr: SocketAddr, outgoing: bool) -> Result<Place, NoPlace> {
+        let peer = &shake.peer;
         if peer.peer_id == self.peer_id {
             return Err(NoPlace::Ourselves);
         }
@@ -255,7 +305,11 @@ impl Shared {
             }
             twin.close.cancel();
         }
-        if links.len() >= self.max_links() {
+        let same = |l: &&LinkEntry| !l.outgoing && l.addr.ip() == addr.ip();
+        let crowded = !outgoing
+            && (incoming(&links) >= self.max_incoming()
+                || (!addr.ip().is_loopback() && links.values().filter(same).count() >= MAX_PER_ADDRESS));
+        if crowded || links.len() >= self.max_links() {
             return Err(NoPlace::Full);
         }
         let link = LinkId(self.next_link.fetch_add(1, Ordering::Relaxed));
@@ -267,6 +321,7 @@ impl Shared {
             peer_id: peer.peer_id,
             addr,
             listens: outgoing.then_some(addr),
+            obfuscated: shake.obfuscated,
             outgoing,
             since: Instant::now(),
         };
@@ -276,7 +331,7 @@ impl Shared {
 
     /// An incoming link said where it listens. False when that peer has a link already.
     pub fn listens_at(&self, link: LinkId, port: u16) -> bool {
-        let addr = {
+        let (addr, obfuscated) = {
             let mut links = self.links.lock();
             let Some(l) = links.get_mut(&link) else { return true };
             if l.outgoing || l.listens.is_some() {
@@ -284,9 +339,14 @@ impl Shared {
             }
             let addr = SocketAddr::new(l.addr.ip(), port);
             l.listens = Some(addr);
-            addr
+            (addr, l.obfuscated)
         };
-        self.book.lock().linked(addr, link, LinkSource::Incoming, Instant::now())
+        let mut book = self.book.lock();
+        let new = book.linked(addr, link, LinkSource::Incoming, Instant::now());
+        if obfuscated {
+            book.likes(addr, Manner::Obfuscated);
+        }
+        new
     }
 
     /// The link ended.

@@ -39,6 +39,9 @@ pub fn config(info_hash: [u8; 20], peers: Vec<SocketAddr>) -> SwarmConfig {
         pex: true,
         private: false,
         max_links: 20,
+        encryption: Encryption::Prefer,
+        utp: false,
+        network: crate::swarm::Network::default(),
     }
 }
 

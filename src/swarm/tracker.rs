@@ -19,6 +19,7 @@ use super::api::LinkSource;
 use super::http_tracker::Http;
 use super::shared::Shared;
 use super::udp_tracker;
+use crate::net::RouteError;
 
 /// Trackers of one torrent; more are ignored.
 const MAX_TRACKERS: usize = 100;
@@ -55,6 +56,8 @@ pub enum TrackerError {
     Unreachable,
     #[error("its answer makes no sense")]
     Nonsense,
+    #[error("not asked: {0}")]
+    Route(#[from] RouteError),
 }
 
 /// What an announce is about.
@@ -82,7 +85,7 @@ pub struct Announce {
 /// Starts announcing to all trackers of the configuration.
 pub fn start(shared: &Arc<Shared>) {
     let key = rand::random();
-    let http = Arc::new(Http::default());
+    let http = Arc::new(Http::new(shared.config.network.route.clone()));
     let mut seen = std::collections::HashSet::new();
     for url in shared.config.trackers.iter().flatten() {
         let Ok(url) = Url::parse(url.trim()) else { continue };
@@ -153,7 +156,7 @@ async fn ask(shared: &Shared, url: &Url, http: &Http, key: u32, occasion: Occasi
     let announce = Announce {
         info_hash: shared.config.info_hash.0,
         peer_id: shared.peer_id,
-        port: shared.local.map_or(NO_PORT, |l| l.port()),
+        port: shared.public_port().unwrap_or(NO_PORT),
         uploaded: shared.traffic.payload_out.load(Ordering::Relaxed),
         downloaded: shared.traffic.payload_in.load(Ordering::Relaxed),
         // Not known before the metadata is; but not 0, which would make us a seed.
@@ -162,7 +165,7 @@ async fn ask(shared: &Shared, url: &Url, http: &Http, key: u32, occasion: Occasi
         key,
     };
     let (answer, bytes) = match url.scheme() {
-        "udp" => udp_tracker::announce(url, &announce).await?,
+        "udp" => udp_tracker::announce(&shared.config.network.route, url, &announce).await?,
         _ => http.announce(url, &announce).await?,
     };
     shared.traffic.other.fetch_add(bytes, Ordering::Relaxed);

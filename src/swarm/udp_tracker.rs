@@ -2,17 +2,16 @@
 //!
 //! Invariant: only datagrams of the tracker's own address with our transaction's number are believed.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use bytes::{Buf, BufMut};
-use tokio::net::UdpSocket;
 use tokio::time::{Instant, timeout, timeout_at};
-use url::{Host, Url};
+use url::Url;
 
 use super::client;
 use super::pex::compact;
 use super::tracker::{Announce, Answer, Occasion, TrackerError};
+use crate::net::{Datagrams, NetRoute, RouteError, Target};
 
 const PROTOCOL: u64 = 0x0417_2710_1980;
 const CONNECT: u32 = 0;
@@ -30,52 +29,53 @@ const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_DATAGRAM: usize = 8 * 1024;
 
 /// Announces; gives the bytes both ways too. Fails when no address of the tracker answers.
-pub async fn announce(url: &Url, a: &Announce) -> Result<(Answer, u64), TrackerError> {
-    let (v4, v6) = resolve(url).await?;
-    let one = |addr: Option<SocketAddr>| async move {
-        match addr {
-            Some(addr) => announce_to(addr, a).await,
+pub async fn announce(route: &NetRoute, url: &Url, a: &Announce) -> Result<(Answer, u64), TrackerError> {
+    let mut targets = resolve(route, url).await?.into_iter();
+    let (v4, v6) = (targets.next(), targets.next());
+    let one = |to: Option<Target>| async move {
+        match to {
+            Some(to) => announce_to(route, to, a).await,
             None => Err(TrackerError::Unreachable),
         }
     };
+    let alone = v6.is_none();
     match tokio::join!(one(v4), one(v6)) {
         (Ok((mut x, n)), Ok((y, m))) => {
             x.peers.extend(y.peers);
             Ok((x, n + m))
         }
         (Ok(x), Err(_)) | (Err(_), Ok(x)) => Ok(x),
-        (Err(e), Err(f)) => Err(if v4.is_some() { e } else { f }),
+        (Err(e), Err(f)) => Err(if alone || !matches!(e, TrackerError::Unreachable) { e } else { f }),
     }
 }
 
-/// The first address of each family.
-async fn resolve(url: &Url) -> Result<(Option<SocketAddr>, Option<SocketAddr>), TrackerError> {
+/// The first address of each family; behind a proxy, the name.
+async fn resolve(route: &NetRoute, url: &Url) -> Result<Vec<Target>, TrackerError> {
     let port = url.port().unwrap_or(80);
-    let addrs: Vec<SocketAddr> = match url.host() {
-        Some(Host::Ipv4(ip)) => vec![(ip, port).into()],
-        Some(Host::Ipv6(ip)) => vec![(ip, port).into()],
-        // For a scheme it does not know, `url` keeps an IPv4 address as a name; looking that up works too.
-        Some(Host::Domain(name)) => {
-            let found = timeout(RESOLVE_TIMEOUT, tokio::net::lookup_host((name, port))).await;
-            found.map_err(|_| TrackerError::Silent)?.map_err(|_| TrackerError::Unreachable)?.collect()
-        }
-        None => return Err(TrackerError::Unreachable),
-    };
-    Ok((addrs.iter().find(|a| a.is_ipv4()).copied(), addrs.iter().find(|a| a.is_ipv6()).copied()))
+    let host = url.host_str().ok_or(TrackerError::Unreachable)?;
+    let found = timeout(RESOLVE_TIMEOUT, route.targets(host, port)).await;
+    found.map_err(|_| TrackerError::Silent)?.map_err(|e| unreachable(&e))
 }
 
-async fn announce_to(tracker: SocketAddr, a: &Announce) -> Result<(Answer, u64), TrackerError> {
-    let any: IpAddr = if tracker.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let socket = UdpSocket::bind((any, 0)).await.map_err(|_| TrackerError::Unreachable)?;
-    socket.connect(tracker).await.map_err(|_| TrackerError::Unreachable)?;
+/// What kept a socket from being made, in the words of the route, where it was the route.
+fn unreachable(e: &std::io::Error) -> TrackerError {
+    match e.get_ref().and_then(|e| e.downcast_ref::<RouteError>()) {
+        Some(e) => TrackerError::Route(e.clone()),
+        None => TrackerError::Unreachable,
+    }
+}
+
+async fn announce_to(route: &NetRoute, tracker: Target, a: &Announce) -> Result<(Answer, u64), TrackerError> {
+    let opened = timeout(RESOLVE_TIMEOUT, route.datagrams(tracker)).await.map_err(|_| TrackerError::Silent)?;
+    let mut socket = opened.map_err(|e| unreachable(&e))?;
     let mut hello = Vec::new();
     hello.put_u64(PROTOCOL);
     hello.put_u32(CONNECT);
-    let (body, mut bytes) = exchange(&socket, &hello, CONNECT).await?;
+    let (body, mut bytes) = exchange(&mut socket, &hello, CONNECT).await?;
     let connection = (&body[..]).try_get_u64().map_err(|_| TrackerError::Nonsense)?;
-    let (body, more) = exchange(&socket, &request(connection, a), ANNOUNCE).await?;
+    let (body, more) = exchange(&mut socket, &request(connection, a), ANNOUNCE).await?;
     bytes += more;
-    Ok((parse(&body, tracker.is_ipv6())?, bytes))
+    Ok((parse(&body, socket.is_v6())?, bytes))
 }
 
 /// The announce up to its action; the transaction's number goes in between.
@@ -103,7 +103,7 @@ fn request(connection: u64, a: &Announce) -> Vec<u8> {
 
 /// Sends `message` (which lacks its transaction number, due at byte 12) until it is answered; gives what follows the
 /// answer's number, and the bytes both ways.
-async fn exchange(socket: &UdpSocket, message: &[u8], action: u32) -> Result<(Vec<u8>, u64), TrackerError> {
+async fn exchange(socket: &mut Datagrams, message: &[u8], action: u32) -> Result<(Vec<u8>, u64), TrackerError> {
     let transaction: u32 = rand::random();
     let (head, tail) = message.split_at_checked(12).ok_or(TrackerError::Nonsense)?;
     let message = [head, &transaction.to_be_bytes(), tail].concat();
@@ -138,6 +138,8 @@ fn parse(mut body: &[u8], v6: bool) -> Result<Answer, TrackerError> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::net::UdpSocket;
+
     use super::*;
 
     fn about() -> Announce {
@@ -175,7 +177,7 @@ mod tests {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let url = Url::parse(&format!("udp://{}/announce", socket.local_addr().unwrap())).unwrap();
         let serving = tokio::spawn(tracker(socket));
-        let (answer, bytes) = announce(&url, &about()).await.unwrap();
+        let (answer, bytes) = announce(&NetRoute::default(), &url, &about()).await.unwrap();
         assert_eq!(answer.peers, ["10.0.0.1:6881".parse().unwrap()]);
         assert_eq!((answer.interval, bytes > 100), (Duration::from_secs(900), true));
         serving.await.unwrap();
