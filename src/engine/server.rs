@@ -275,11 +275,19 @@ impl Engine {
         self.totals.server += len;
         self.server_gauge.add(len);
         self.note_used(len * 8);
-        if trusted && len > 0 {
-            actions.push(Action::Playable { range: ByteRange::new(from, upto) });
-        }
+        let mut playable = ByteRange::default();
         for block in layout.blocks_in(ByteRange::new(from, upto)) {
             let bytes = layout.block_range(block);
+            // What a peer brought first lies on disk in place of the server's bytes, and waits for its hash.
+            let of_peer = self.board.cell(block).is_some_and(|c| matches!(c.here, Some(g) if g != Giver::Server));
+            if trusted && !of_peer {
+                let part = bytes.intersect(ByteRange::new(from, upto));
+                if playable.end != part.start {
+                    actions.extend((!playable.is_empty()).then_some(Action::Playable { range: playable }));
+                    playable.start = part.start;
+                }
+                playable.end = part.end;
+            }
             // Ranges are whole blocks: one is here when its last byte is.
             if bytes.end > upto {
                 continue;
@@ -292,6 +300,7 @@ impl Engine {
                 }
             }
         }
+        actions.extend((!playable.is_empty()).then_some(Action::Playable { range: playable }));
     }
 
     /// The fetch delivered all there is of its range; padding at its end is not sent by anyone.

@@ -9,7 +9,7 @@ use super::net::{Cargo, Parcel};
 use super::step::Step;
 use super::world::{Actor, World};
 use crate::engine::{Action, Event, Phase};
-use crate::units::{BLOCK_LEN, BlockRef, ByteRange, LinkId};
+use crate::units::{BLOCK_LEN, BlockRef, ByteRange, LinkId, PieceIndex};
 
 /// Hashing a piece: a job's overhead, and SHA-1 at a gigabyte a second.
 const HASH_FLAT: Duration = Duration::from_millis(1);
@@ -39,7 +39,15 @@ impl World {
             }
         }
         let Actor::Host(h) = &mut self.nodes[n as usize].actor else { return };
-        if let Some(at) = h.engine.next_wakeup().map(|t| t.max(now)).filter(|t| h.wake_at.is_none_or(|w| *t < w)) {
+        let mut wakeup = h.engine.next_wakeup();
+        if h.ticked == Some(now) && wakeup.is_some_and(|t| t <= now) {
+            // A driver would spin.
+            if !std::mem::replace(&mut h.spun, true) {
+                self.faults.push(format!("node {n} at {:.6} s: asks to be woken in the past", now.as_secs_f64()));
+            }
+            wakeup = Some(now + Duration::from_millis(100));
+        }
+        if let Some(at) = wakeup.map(|t| t.max(now)).filter(|t| h.wake_at.is_none_or(|w| *t < w)) {
             h.wake_at = Some(at);
             self.agenda.push(at, Step::Wake(n));
         }
@@ -66,15 +74,30 @@ impl World {
                 self.options.trace.line(now, n, e);
             }
             if let Some(w) = &mut h.watch {
-                w.told(e);
+                w.told(now, e);
             }
             if let (Some(r), Event::Choked { link } | Event::LinkDown { link }) = (&mut h.recorder, e) {
                 r.forget_all(*link);
             }
         }
-        let mut actions = Vec::new();
+        let corrupt = |e: &Event| match e {
+            Event::PieceCorrupt { piece } => Some(*piece),
+            _ => None,
+        };
+        let corrupt: Vec<PieceIndex> = events.iter().filter_map(corrupt).collect();
+        let (mut actions, before) = (Vec::new(), h.engine.totals().corrupt);
         h.engine.handle_all(now, events, &mut actions);
         h.handled += 1;
+        if ticked {
+            h.ticked = Some(now);
+        }
+        if h.engine.totals().corrupt != before {
+            // What a liar gave of pieces that are not whole is void; the driver, too, goes by what the engine has.
+            let voided = h.store.void_where(&corrupt, |b| h.engine.has_block(b));
+            if let Some(w) = &mut h.watch {
+                w.voided(voided);
+            }
+        }
         for a in &actions {
             if self.options.trace.is_on() {
                 self.options.trace.line(now, n, a);
@@ -182,10 +205,6 @@ impl World {
             }
             Action::PeerReceiveBudget { bytes_per_s } => self.net.set_budget(n, bytes_per_s),
             Action::Ban { link } => {
-                let voided = h.store.void_from(link.0);
-                if let Some(w) = &mut h.watch {
-                    w.voided(voided);
-                }
                 if let Some(key) = lane(link) {
                     h.banned.extend(self.links.to(key));
                     self.close(key);

@@ -29,6 +29,9 @@ pub(super) struct Host {
     /// Nodes it will not deal with again.
     pub banned: BTreeSet<u32>,
     pub links_wanted: u32,
+    /// When it was last woken by time alone, and whether it ever asked for that again at once.
+    pub ticked: Option<Instant>,
+    pub spun: bool,
     /// Times its engine was called.
     pub handled: u64,
 }
@@ -36,7 +39,7 @@ pub(super) struct Host {
 impl Host {
     /// A block came from a peer.
     pub fn block(&mut self, link: LinkId, block: BlockRef, lie: u32) {
-        let event = match self.store.write(block, Bytes::Peer { link: link.0, lie }) {
+        let event = match self.store.write(block, Bytes::Peer(lie)) {
             true => Event::BlockArrived { link, block },
             false => Event::BlockDuplicate { link, block },
         };

@@ -26,6 +26,9 @@ mod trace;
 mod watch;
 mod world;
 
+#[cfg(test)]
+mod tests;
+
 pub use film::FilmSpec;
 pub use player::Seen;
 pub use report::{Outcome, Report};

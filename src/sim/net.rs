@@ -330,3 +330,94 @@ impl Net {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RATE: f64 = 1_000_000.0;
+
+    /// One sender with so many flows of `blocks` each to receivers of their own; when each flow's last block was read, seconds.
+    fn race(flows: u32, blocks: u32, down: f64, delay: Duration) -> Vec<f64> {
+        let (mut net, mut agenda, mut dice) = (Net::default(), Agenda::default(), Dice::new(1));
+        net.add(RATE, RATE, delay, Duration::ZERO);
+        for to in 1..=flows {
+            net.add(RATE, down, delay, Duration::ZERO);
+            net.open(to - 1, to, [0, to], false);
+            for block in 0..blocks {
+                let cargo = Cargo::Block { block: BlockRef { piece: crate::units::PieceIndex(0), block }, lie: 0 };
+                let key = LaneKey { lane: (to - 1) * 2, link: to };
+                net.send(Instant::ZERO, key, Parcel { cargo, len: BLOCK_LEN }, &mut agenda);
+            }
+        }
+        let (mut read, mut last) = (vec![0; flows as usize], vec![0.0; flows as usize]);
+        while let Some((now, step)) = agenda.pop() {
+            let parcel = match step {
+                Step::Uplink(n) => {
+                    net.uplink(now, n, &mut agenda, &mut dice, &mut Vec::new());
+                    None
+                }
+                Step::Arrive(key) => net.arrive(now, key, &mut agenda).map(|p| (key, p)),
+                Step::Take(key) => net.take(key).map(|p| (key, p)),
+                Step::Refill(key) => {
+                    net.refill(now, key, &mut agenda);
+                    None
+                }
+                _ => None,
+            };
+            if let Some((key, Parcel { cargo: Cargo::Block { block, .. }, .. })) = parcel {
+                let flow = key.link as usize - 1;
+                assert_eq!(block.block, read[flow], "in order");
+                read[flow] += 1;
+                last[flow] = now.as_secs_f64();
+            }
+        }
+        assert!(read.iter().all(|r| *r == blocks), "all of it: {read:?}");
+        last
+    }
+
+    #[test]
+    fn flows_share_an_uplink_evenly_and_use_all_of_it() {
+        let alone = f64::from(BLOCK_LEN) * 100.0 / RATE;
+        for (flows, delay) in [(1, 0), (4, 0), (7, 10), (3, 40)] {
+            let last = race(flows, 100, 1e9, Duration::from_millis(delay));
+            let whole = alone * f64::from(flows);
+            // Slow start costs a few round trips; one flow alone over a long path the most.
+            let slack = 0.02 * whole + 24.0 * delay as f64 / 1e3;
+            assert!(
+                last.iter().all(|t| *t >= 0.9 * whole && *t <= whole + slack),
+                "{flows} flows: {last:?} for {whole}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_slow_receiver_holds_back_its_own_flow_only() {
+        let (mut net, mut agenda) = (Net::default(), Agenda::<Step>::default());
+        net.add(RATE, RATE, Duration::ZERO, Duration::ZERO);
+        net.add(RATE, RATE / 10.0, Duration::ZERO, Duration::ZERO);
+        net.open(0, 1, [0, 1], false);
+        let key = LaneKey { lane: 0, link: 1 };
+        let cargo = Cargo::Range { fetch: FetchId(0), upto: 0, lie: 0 };
+        for _ in 0..200 {
+            net.send(Instant::ZERO, key, Parcel { cargo, len: BLOCK_LEN }, &mut agenda);
+        }
+        let mut dice = Dice::new(1);
+        let mut most = 0.0f64;
+        while let Some((now, step)) = agenda.pop() {
+            match step {
+                Step::Uplink(n) => net.uplink(now, n, &mut agenda, &mut dice, &mut Vec::new()),
+                Step::Arrive(key) => drop(net.arrive(now, key, &mut agenda)),
+                Step::Take(key) => drop(net.take(key)),
+                Step::Refill(key) => net.refill(now, key, &mut agenda),
+                _ => {}
+            }
+            most = most.max(net.access[1].down_free.as_secs_f64() - now.as_secs_f64());
+            if now.as_secs_f64() > 20.0 {
+                break;
+            }
+        }
+        // The queue in front of its line stays near the buffer: the window gave way.
+        assert!(most < 4.0 * BUFFER.as_secs_f64(), "a queue of {most} s");
+    }
+}

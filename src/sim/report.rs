@@ -137,6 +137,7 @@ impl fmt::Display for Report {
             hedges: s.hedges + o.counts.hedges,
             end_game: s.end_game + o.counts.end_game,
             fetches: s.fetches + o.counts.fetches,
+            idle: s.idle + o.counts.idle,
             bans: s.bans + o.counts.bans,
             faults: s.faults + o.counts.faults,
         });
@@ -154,8 +155,8 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "requests {} (cancelled {}, second ones {}, in the end game {}), ranges {}, bans {}, ended {ended}, false bytes shown {false_bytes}",
-            counts.requests, counts.cancels, counts.hedges, counts.end_game, counts.fetches, counts.bans
+            "requests {} (cancelled {}, second ones {}, in the end game {}), ranges {}, bans {}, links idle {}, ended {ended}, false bytes shown {false_bytes}",
+            counts.requests, counts.cancels, counts.hedges, counts.end_game, counts.fetches, counts.bans, counts.idle
         )?;
         let c = self.calibration();
         if c.known > 0 {

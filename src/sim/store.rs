@@ -9,8 +9,8 @@ use crate::units::{BLOCK_LEN, BlockRef, ByteRange, Layout, PieceIndex, PieceSet}
 pub(super) enum Bytes {
     #[default]
     Missing,
-    /// From a peer, over which link; falsified by whom, or 0.
-    Peer { link: u32, lie: u32 },
+    /// From a peer; falsified by whom, or 0.
+    Peer(u32),
     /// From a server; falsified by whom, or 0.
     Server(u32),
     /// There from the start.
@@ -20,7 +20,7 @@ pub(super) enum Bytes {
 impl Bytes {
     pub fn lie(self) -> u32 {
         match self {
-            Self::Peer { lie, .. } | Self::Server(lie) => lie,
+            Self::Peer(lie) | Self::Server(lie) => lie,
             Self::Missing | Self::Before => 0,
         }
     }
@@ -122,16 +122,17 @@ impl Store {
         self.run = (0, 0);
     }
 
-    /// What a liar gave of pieces that are not whole is void. Returns how many bytes that is.
-    pub fn void_from(&mut self, link: u32) -> u64 {
+    /// Blocks of pieces that are neither whole nor being hashed, and that `kept` does not hold on to, are void: what a liar
+    /// gave. Returns how many bytes that is.
+    pub fn void_where(&mut self, except: &[PieceIndex], kept: impl Fn(BlockRef) -> bool) -> u64 {
         let mut bytes = 0;
         for p in (0..self.layout.piece_count()).map(PieceIndex) {
-            if self.verified.contains(p) || self.checking.contains(&p) {
+            if self.verified.contains(p) || self.checking.contains(&p) || except.contains(&p) {
                 continue;
             }
             for b in self.blocks_of(p) {
                 let i = self.place(b);
-                if matches!(self.blocks[i], Bytes::Peer { link: l, .. } if l == link) {
+                if self.blocks[i] != Bytes::Missing && !kept(b) {
                     self.blocks[i] = Bytes::Missing;
                     bytes += self.layout.block_range(b).len();
                 }
@@ -160,7 +161,10 @@ impl Store {
 
     /// The first byte from `at` on that may not be played.
     pub fn run_end(&mut self, at: u64) -> u64 {
-        let mut end = if self.run.0 <= at && at <= self.run.1 { self.run.1 } else { at };
+        if !(self.run.0 <= at && at <= self.run.1) {
+            self.run = (at, at);
+        }
+        let mut end = self.run.1;
         while end < self.layout.total_len() {
             let b = self.layout.block_at(end);
             if !self.is_playable(b) {
@@ -168,7 +172,7 @@ impl Store {
             }
             end = self.layout.block_range(b).end;
         }
-        self.run = (at, end);
+        self.run.1 = end;
         end
     }
 

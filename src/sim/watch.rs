@@ -4,7 +4,7 @@
 //! - a block is asked only of a link that is up, has it, and does not choke us (or allows the piece);
 //! - never twice of one link, and of two links only when it presses or nothing else is left to ask for;
 //! - never when it is here; what is here is asked of nobody;
-//! - no link holds more requests than the limit, and none that could help stays without one for long;
+//! - no link holds more requests than the limit; what the clock needs next is asked of somebody who has it;
 //! - bytes in = bytes kept + duplicates + bytes of corrupt pieces;
 //! - a server is asked for no more than it granted, and for no byte twice at once;
 //! - the reader gets what was hashed, or what a server sent; the gate opens when enough is here.
@@ -18,8 +18,11 @@ use crate::engine::snapshot::Totals;
 use crate::engine::{Action, Config, Event, Phase};
 use crate::units::{BlockRef, ByteRange, FetchId, Instant, Layout, LinkId, OriginId, PieceIndex, PieceSet};
 
-/// A link that could help may stay without a request for so long.
+/// A link that could help and stays without a request for longer is counted.
 const IDLE_MOST: Duration = Duration::from_secs(4);
+/// The block that the clock needs next may be asked of nobody for so long: a server may be about to be asked.
+const HOLE_MOST: Duration = Duration::from_secs(6);
+const DUE_SOON: f64 = 10.0;
 /// The engine's clock runs on between two tellings; the world's is exact.
 const CLOCK_SLACK: f64 = 0.25;
 /// Faults kept in words; more are only counted.
@@ -32,6 +35,8 @@ struct Known {
     choked: bool,
     allowed: BTreeSet<PieceIndex>,
     asked: BTreeSet<BlockRef>,
+    /// What it was asked for and did not bring: rejected, withdrawn, lost in a choke. It need not be asked again.
+    lost: BTreeSet<BlockRef>,
     idle: Option<Instant>,
 }
 
@@ -45,6 +50,8 @@ pub struct Counts {
     /// The same while nothing pressed: the end game.
     pub end_game: u64,
     pub fetches: u64,
+    /// Times that a link had nothing to do for seconds although it had what was wanted.
+    pub idle: u64,
     pub bans: u64,
     pub faults: u64,
 }
@@ -63,6 +70,8 @@ pub(super) struct Watch {
     failed: BTreeSet<PieceIndex>,
     books: Totals,
     ended: bool,
+    /// The block the clock needs next, where nobody was asked for it, and since when.
+    hole: Option<(BlockRef, Instant)>,
     pub counts: Counts,
     pub faults: Vec<String>,
 }
@@ -79,6 +88,7 @@ impl Watch {
             failed: BTreeSet::new(),
             books: Totals::default(),
             ended: false,
+            hole: None,
             counts: Counts::default(),
             faults: Vec::new(),
         }
@@ -102,21 +112,30 @@ impl Watch {
         had
     }
 
+    /// The link will not bring it.
+    fn lose(&mut self, link: LinkId, block: BlockRef) -> bool {
+        if let Some(k) = self.links.get_mut(&link) {
+            k.lost.insert(block);
+        }
+        self.forget(link, block)
+    }
+
     fn forget_where(&mut self, link: LinkId, gone: impl Fn(&Known, BlockRef) -> bool) {
         let Some(k) = self.links.get(&link) else { return };
         let lost: Vec<BlockRef> = k.asked.iter().copied().filter(|b| gone(k, *b)).collect();
         for b in lost {
-            self.forget(link, b);
+            self.lose(link, b);
         }
     }
 
     /// What the engine is about to be told.
-    pub fn told(&mut self, event: &Event) {
+    pub fn told(&mut self, now: Instant, event: &Event) {
         let len = |b: &BlockRef| self.layout.block_range(*b).len();
         match event {
             Event::LinkUp { link, .. } => {
                 let has = PieceSet::new(self.layout.piece_count());
-                let known = Known { has, choked: true, allowed: BTreeSet::new(), asked: BTreeSet::new(), idle: None };
+                let (allowed, asked, lost) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+                let known = Known { has, choked: true, allowed, asked, lost, idle: None };
                 self.links.insert(*link, known);
             }
             Event::LinkDown { link } => {
@@ -166,7 +185,7 @@ impl Watch {
                 self.forget(*link, *block);
             }
             Event::BlockRejected { link, block } => {
-                self.forget(*link, *block);
+                self.lose(*link, *block);
             }
             Event::BlockSent { len, .. } => self.books.uploaded += u64::from(*len),
             Event::PieceCorrupt { piece } => {
@@ -183,7 +202,9 @@ impl Watch {
             }
             Event::ServerFailed { fetch } => self.give_back(*fetch),
             Event::Granted { origin, bits, expires } => {
-                self.granted.insert(*origin, (*bits, *expires));
+                // A bid is for what is not granted yet: its answer comes on top of what is left.
+                let left = self.granted.get(origin).filter(|g| g.1 >= now).map_or(0, |g| g.0);
+                self.granted.insert(*origin, (left + *bits, *expires));
             }
             Event::OriginUp { origin, bidding: true, .. } => {
                 self.granted.insert(*origin, (0, Instant::ZERO));
@@ -201,7 +222,7 @@ impl Watch {
         }
     }
 
-    /// What a banned peer gave was thrown away.
+    /// What a liar gave was thrown away.
     pub fn voided(&mut self, bytes: u64) {
         self.books.corrupt += bytes;
     }
@@ -212,7 +233,7 @@ impl Watch {
             Action::Request { link, block } => self.requested(now, *link, *block, store, player),
             Action::Cancel { link, block } => {
                 self.counts.cancels += 1;
-                if !self.forget(*link, *block) && self.links.contains_key(link) {
+                if !self.lose(*link, *block) && self.links.contains_key(link) {
                     self.fault(now, || format!("{block:?} was cancelled at {link:?}, which was not asked for it"));
                 }
             }
@@ -381,29 +402,58 @@ impl Watch {
         }
     }
 
-    /// Links without a request although they have what is wanted and nobody was asked for.
+    /// Counts links without a request although they have what is wanted; and finds the block that the clock needs
+    /// next, of whom nobody was asked although somebody has it. Before the film's index is known nothing is due but what the
+    /// reader waits for.
     fn idle_links(&mut self, now: Instant, store: &Store, player: Option<&Player>) {
-        let Some(player) = player.filter(|_| !self.ended) else { return };
+        let Some(player) = player.filter(|p| !self.ended && p.is_open()) else { return };
         let from = self.layout.piece_at(player.offset()).0;
-        let idle: Vec<LinkId> =
-            self.links.iter().filter(|(_, k)| !k.choked && k.asked.is_empty()).map(|(l, _)| *l).collect();
+        let wanted = |p: &PieceIndex| p.0 >= from && !store.verified.contains(*p);
+        let next = (from..self.layout.piece_count()).map(PieceIndex).find(wanted);
+        let next_in = next.map_or(f64::MAX, |p| player.seconds_to(self.layout.piece_range(p).start));
+        // While something presses, bulk waits: there is nothing to ask a link for that has only bulk.
+        let clock = matches!(player.phase, Phase::Playing | Phase::Paused);
+        let presses = !clock || next_in < self.config.urgent.as_secs_f64() + CLOCK_SLACK;
+        if presses {
+            self.links.values_mut().for_each(|k| k.idle = None);
+        }
+        let idle: Vec<LinkId> = self
+            .links
+            .iter()
+            .filter(|_| !presses)
+            .filter(|(_, k)| !k.choked && k.asked.is_empty())
+            .map(|(l, _)| *l)
+            .collect();
         for link in idle {
             // A piece that failed is given to one link alone: the others may wait for it.
             let useful = self.links.get(&link).and_then(|k| {
-                let has = |p: &PieceIndex| p.0 >= from && !self.failed.contains(p) && !store.verified.contains(*p);
-                k.has.iter().filter(has).find_map(|p| self.free_block(p, store))
+                let pieces = k.has.iter().filter(|p| wanted(p) && !self.failed.contains(p));
+                pieces.filter_map(|p| self.free_block(p, store)).find(|b| !k.lost.contains(b))
             });
             let Some(k) = self.links.get_mut(&link) else { continue };
-            let Some(block) = useful else {
+            if useful.is_none() {
                 k.idle = None;
                 continue;
-            };
-            let since = *k.idle.get_or_insert(now);
-            let long = now.since(since) > IDLE_MOST;
-            if long {
-                k.idle = None;
-                self.fault(now, || format!("{link:?} was left idle for seconds, although it has {block:?}"));
             }
+            let since = *k.idle.get_or_insert(now);
+            if now.since(since) > IDLE_MOST {
+                k.idle = None;
+                self.counts.idle += 1;
+            }
+        }
+        // What is due later may wait for its turn among the rarest.
+        let free = next.filter(|_| next_in < DUE_SOON).and_then(|p| self.free_block(p, store));
+        let had = free.filter(|b| self.links.values().any(|k| !k.choked && k.has.contains(b.piece)));
+        let since = match (had, self.hole) {
+            (Some(block), Some((b, since))) if b == block => since,
+            _ => now,
+        };
+        self.hole = had.map(|b| (b, since));
+        if let Some(block) = had.filter(|_| now.since(since) > HOLE_MOST) {
+            self.hole = None;
+            self.fault(now, || {
+                format!("{block:?} is next and was asked of nobody for seconds, although links have it")
+            });
         }
     }
 }

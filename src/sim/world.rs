@@ -312,6 +312,8 @@ impl World {
             fetches: Default::default(),
             banned: Default::default(),
             links_wanted: 0,
+            ticked: None,
+            spun: false,
             handled: 0,
         };
         self.nodes[n as usize].actor = Actor::Host(Box::new(host));

@@ -1,0 +1,149 @@
+//! Named worlds, each with what the engine owes its viewer there. Times are virtual: a slow machine changes none of them.
+
+use super::super::{Habits, Outcome, Seen};
+use super::{Report, named};
+
+const MBIT: f64 = 125_000.0;
+
+fn only(r: &Report) -> (&Outcome, &Seen) {
+    let all: Vec<_> = r.viewers().collect();
+    assert_eq!(all.len(), 1);
+    all[0]
+}
+
+/// Played to the end without a stall, and without the same bytes coming twice.
+fn smooth(r: &Report) {
+    let (_, s) = only(r);
+    assert!(s.ended, "{s:?}");
+    assert_eq!((s.stalls, s.stalled), (0, 0.0));
+    thrifty(r);
+}
+
+/// The design's bound on duplicates.
+fn thrifty(r: &Report) {
+    assert!(r.duplicate_share() < 0.03, "{}", r.duplicate_share());
+}
+
+#[test]
+fn a_swarm_with_more_than_the_bitrate_never_stalls() {
+    for seed in 1..4 {
+        let r = named("ample", seed);
+        smooth(&r);
+        let (_, s) = only(&r);
+        assert!(s.first.unwrap() < 1.2 && s.started.unwrap() < 2.0, "{s:?}");
+        smooth(&named("swing", seed));
+        smooth(&named("rejects", seed));
+        smooth(&named("partial", seed));
+    }
+}
+
+#[test]
+fn a_seek_in_an_ample_swarm_takes_no_longer_than_the_bytes_of_its_picture() {
+    // A piece of 256 KiB and the one after it, over about 16 Mbit/s, and two round trips.
+    let r = named("ample", 2);
+    assert!(only(&r).1.seeks.iter().all(|s| *s < 0.8), "{:?}", only(&r).1.seeks);
+    // Pieces of 2 MiB: one or two of them.
+    let r = named("bigpieces", 2);
+    smooth(&r);
+    assert!(only(&r).1.seeks.iter().all(|s| *s < 3.5), "{:?}", only(&r).1.seeks);
+}
+
+#[test]
+fn an_index_at_the_end_costs_one_more_piece() {
+    let r = named("tail", 1);
+    smooth(&r);
+    assert!(only(&r).1.first.unwrap() < 1.6);
+}
+
+#[test]
+fn links_of_all_speeds_and_distances_carry_the_film_together() {
+    for seed in 1..3 {
+        let r = named("uneven", seed);
+        thrifty(&r);
+        assert!(only(&r).1.ended);
+    }
+}
+
+#[test]
+fn peers_that_come_and_go_cost_no_stall() {
+    for seed in 1..3 {
+        smooth(&named("churn", seed));
+    }
+}
+
+#[test]
+fn a_peer_that_serves_in_pulses_is_as_good_as_its_rate() {
+    smooth(&named("pulse", 1));
+}
+
+#[test]
+fn peers_that_choke_and_unchoke_are_no_reason_to_stall() {
+    let r = named("flipping", 1);
+    let (_, s) = only(&r);
+    assert_eq!(s.stalled, 0.0);
+}
+
+#[test]
+fn a_server_alone_carries_a_play_from_its_first_byte() {
+    let r = named("server", 1);
+    smooth(&r);
+    let (_, s) = only(&r);
+    assert!(s.first.unwrap() < 0.9 && s.seeks.iter().all(|s| *s < 0.8), "{s:?}");
+}
+
+#[test]
+fn a_scarce_swarm_is_completed_by_the_server_and_hardly_more() {
+    let r = named("scarce", 1);
+    smooth(&r);
+    let (o, _) = only(&r);
+    let bound = r.film_len as f64 - 180.0 * 8.0 * 0.15 * MBIT;
+    assert!((o.totals.server as f64) < 1.35 * bound + 2.0 * r.film_len as f64 / 180.0, "{:?} of {bound}", o.totals);
+}
+
+#[test]
+fn the_server_comes_first_on_a_narrow_line() {
+    let r = named("narrow", 1);
+    let (_, s) = only(&r);
+    // Film and stalls fit into the time: it is the line that is narrow.
+    assert!(s.stalled < 8.0 && s.played > 160.0, "{s:?}");
+    thrifty(&r);
+}
+
+/// Pieces that a scripted peer took part in before it was banned, at most.
+fn banned(r: &Report, lies: impl Fn(&Habits) -> bool) -> bool {
+    let (o, _) = only(r);
+    r.habits.iter().enumerate().all(|(n, h)| h.as_ref().is_none_or(|h| !lies(h) || o.banned.contains(&(n as u32))))
+        && o.banned.iter().all(|n| r.habits[*n as usize].as_ref().is_some_and(&lies))
+}
+
+#[test]
+fn a_liar_is_banned_and_nobody_else_is() {
+    for seed in 1..4 {
+        let r = named("liar", seed);
+        let (o, s) = only(&r);
+        assert!(banned(&r, |h| h.lies > 0.0), "banned {:?}", o.banned);
+        assert!(s.ended);
+        thrifty(&r);
+        // The pieces it had a part in by the time the first of them was found out.
+        assert!(o.totals.corrupt <= 12 * 256 * 1024, "{:?}", o.totals);
+    }
+}
+
+#[test]
+fn those_who_lie_now_and_then_are_found_out_one_by_one() {
+    for seed in 1..3 {
+        let r = named("liars", seed);
+        let (o, s) = only(&r);
+        assert!(banned(&r, |h| h.lies > 0.0), "banned {:?}", o.banned);
+        assert!(s.ended);
+    }
+}
+
+#[test]
+fn a_crowd_that_comes_at_once_feeds_itself() {
+    let r = named("flash", 1);
+    thrifty(&r);
+    assert!(r.viewers().all(|(_, s)| s.ended && s.stalled == 0.0), "{r}");
+    // Twelve viewers, and two seeds that could carry three: the rest they gave each other.
+    assert!(r.totals().uploaded > r.totals().swarm / 2);
+}
