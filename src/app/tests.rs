@@ -39,7 +39,6 @@ fn headless(path: PathBuf, dir: &Path) -> HeadlessOptions {
         no_clock: true,
         seed: false,
         frames_md5: None,
-        seed: false,
         report: Some(dir.join("report.json")),
         started: Instant::now(),
     }
