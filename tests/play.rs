@@ -5,6 +5,8 @@
 
 mod support;
 
+#[path = "play/made.rs"]
+mod made;
 #[path = "play/openings.rs"]
 mod openings;
 #[path = "play/servers.rs"]
