@@ -26,6 +26,7 @@ mod handshake;
 mod http_tracker;
 mod link;
 mod listener;
+mod lookup;
 mod metadata;
 mod mse;
 mod mse_crypto;
