@@ -15,6 +15,7 @@ pub mod swarm;
 pub mod stream;
 
 pub mod serve;
+pub mod sim;
 
 #[cfg(feature = "gui")]
 pub mod media;

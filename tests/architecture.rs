@@ -24,6 +24,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("stream", &["units", "net", "engine", "torrent", "swarm", "origin"]),
     // The bid's own type, wherever the engine names it; nothing else of the engine.
     ("serve", &["units", "torrent", "engine::bid", "engine::Bid"]),
+    ("sim", &["units", "engine", "serve::allocate"]),
     ("media", &["units", "stream::reader"]),
     ("app", &["units", "net", "engine", "torrent", "swarm", "origin", "stream", "serve", "media"]),
     ("ui", &["units", "app::snapshot"]),

@@ -231,6 +231,9 @@ pub enum LinkCommand {
 pub struct DiscoveryStatus {
     /// One line each: "udp://tracker.example:6969 · 14 peers", "DHT · 61 nodes".
     pub sources: Vec<String>,
+    /// Peers with everything, and all others, by the tracker that knows most of the swarm. `None` before one told.
+    pub seeds: Option<u32>,
+    pub others: Option<u32>,
     /// Addresses known, connected or not.
     pub known: usize,
     pub connecting: usize,

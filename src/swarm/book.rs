@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::api::LinkSource;
 use super::blocklist::Blocklist;
+use super::pex::{ENCRYPTS, SEED};
 use super::shake::Manner;
 use crate::units::LinkId;
 
@@ -48,6 +49,8 @@ struct Entry {
     state: State,
     failures: u32,
     not_before: Instant,
+    /// What a peer said of it (BEP 11), 0 where nobody did. Hearsay: it orders, and decides nothing alone.
+    hints: u8,
 }
 
 /// See the module.
@@ -106,8 +109,29 @@ impl Book {
             return false;
         }
         let way = Way::default();
-        self.entries.insert(addr, Entry { source, way, state: State::Idle, failures: 0, not_before: now });
+        self.entries.insert(addr, Entry { source, way, state: State::Idle, failures: 0, not_before: now, hints: 0 });
         true
+    }
+
+    /// What a peer said of an address.
+    pub fn hint(&mut self, addr: SocketAddr, flags: u8) {
+        if let Some(e) = self.entries.get_mut(&plain(addr)) {
+            e.hints = flags;
+        }
+    }
+
+    /// Forgets whom a private torrent may not know: all that came another way than from a tracker or the user. Gives the
+    /// links to them.
+    pub fn forget_public(&mut self) -> Vec<LinkId> {
+        let mut links = Vec::new();
+        self.entries.retain(|_, e| {
+            let public = matches!(e.source, LinkSource::Dht | LinkSource::Lsd | LinkSource::Pex);
+            if let (true, State::Linked(link)) = (public, e.state) {
+                links.push(link);
+            }
+            !public
+        });
+        links
     }
 
     /// Drops the idle address with the most failures; false when none ever failed.
@@ -120,7 +144,7 @@ impl Book {
     /// The best address to dial now; it is marked as being dialled.
     pub fn next(&mut self, now: Instant) -> Option<(SocketAddr, LinkSource)> {
         let ready = self.entries.iter_mut().filter(|(_, e)| e.state == State::Idle && e.not_before <= now);
-        let (addr, e) = ready.min_by_key(|(_, e)| (e.failures, rank(e.source), e.not_before))?;
+        let (addr, e) = ready.min_by_key(|(_, e)| (e.failures, rank(e.source), e.hints & SEED == 0, e.not_before))?;
         e.state = State::Dialling;
         Some((*addr, e.source))
     }
@@ -130,9 +154,11 @@ impl Book {
         self.entries.values().filter(|e| e.state == State::Idle).map(|e| e.not_before).min()
     }
 
-    /// How to dial an address.
+    /// How to dial an address; what was said of it counts as long as nothing is known.
     pub fn way(&self, addr: SocketAddr) -> Way {
-        self.entries.get(&plain(addr)).map(|e| e.way).unwrap_or_default()
+        let Some(e) = self.entries.get(&plain(addr)) else { return Way::default() };
+        let said = (e.hints & ENCRYPTS != 0).then_some(Manner::Obfuscated);
+        Way { manner: e.way.manner.or(said), ..e.way }
     }
 
     /// A peer answered when dialled like this.
@@ -151,7 +177,7 @@ impl Book {
         }
     }
 
-    /// A peer likes to be dialled like this, by its own doing or by hearsay; what worked goes before.
+    /// A peer likes to be dialled like this, by what it does itself; what worked goes before.
     pub fn likes(&mut self, addr: SocketAddr, manner: Manner) {
         if let Some(e) = self.entries.get_mut(&plain(addr)) {
             e.way.manner.get_or_insert(manner);
@@ -279,6 +305,21 @@ mod tests {
     }
 
     #[test]
+    fn seeds_first_and_a_private_torrent_forgets_strangers() {
+        let (mut b, now) = (Book::default(), Instant::now());
+        for (n, source) in [(1, LinkSource::Pex), (2, LinkSource::Pex), (3, LinkSource::Dht), (4, LinkSource::Tracker)]
+        {
+            b.add(addr(n), source, now);
+        }
+        b.hint(addr(2), SEED);
+        let order: Vec<_> = std::iter::from_fn(|| b.next(now)).map(|(a, _)| a).collect();
+        assert_eq!(order, [addr(4), addr(3), addr(2), addr(1)]);
+        b.dialled(addr(3), LinkId(3));
+        b.dialled(addr(4), LinkId(4));
+        assert_eq!((b.forget_public(), b.len()), (vec![LinkId(3)], 1));
+    }
+
+    #[test]
     fn failures_are_retried_later_and_later() {
         let (mut b, mut now) = (Book::default(), Instant::now());
         b.add(addr(1), LinkSource::User, now);
@@ -301,6 +342,11 @@ mod tests {
     #[test]
     fn what_worked_is_remembered_and_hearsay_does_not_change_it() {
         let (mut b, now) = (Book::default(), Instant::now());
+        b.add(addr(3), LinkSource::Pex, now);
+        b.hint(addr(3), ENCRYPTS);
+        assert_eq!(b.way(addr(3)).manner, Some(Manner::Obfuscated));
+        b.went(addr(3), Way { manner: Some(Manner::Plain), ..Way::default() });
+        assert_eq!(b.way(addr(3)).manner, Some(Manner::Plain));
         b.likes(addr(1), Manner::Obfuscated);
         assert_eq!(b.way(addr(1)), Way::default(), "nobody we know");
         b.add(addr(1), LinkSource::Pex, now);

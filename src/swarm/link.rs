@@ -19,6 +19,7 @@ use super::client;
 use super::conn::{Conn, WriteHalf};
 use super::handshake::{self, Handshake};
 use super::mse::MseError;
+use super::pex;
 use super::queue::{Batch, Queue};
 use super::reader::Reader;
 use super::shake::Shake;
@@ -83,6 +84,9 @@ pub async fn run(shared: &Arc<Shared>, shaken: Shaken) -> Result<(), NoPlace> {
     let Shaken { conn, shake, addr, source, outgoing, rtt, told } = shaken;
     let place = shared.place(&shake, addr, outgoing)?;
     let link = place.link;
+    if conn.is_utp() {
+        shared.flag(link, pex::UTP);
+    }
     if outgoing {
         shared.book.lock().dialled(addr, link);
     }
