@@ -23,6 +23,8 @@ pub struct SwarmConfig {
     /// Tiers of tracker URLs.
     pub trackers: Vec<Vec<String>>,
     pub dht: bool,
+    /// Where the torrent says that the DHT can be entered, host and port; beside the usual nodes.
+    pub nodes: Vec<(String, u16)>,
     pub lsd: bool,
     pub pex: bool,
     /// BEP 27: neither DHT nor PEX nor LSD, whatever is said above.

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::api::LinkSource;
 use super::blocklist::Blocklist;
-use super::pex::{ENCRYPTS, SEED};
+use super::pex;
 use super::shake::Manner;
 use crate::units::LinkId;
 
@@ -49,8 +49,8 @@ struct Entry {
     state: State,
     failures: u32,
     not_before: Instant,
-    /// What a peer said of it (BEP 11), 0 where nobody did. Hearsay: it orders, and decides nothing alone.
-    hints: u8,
+    /// Another peer says that it has everything. Hearsay: it orders, and decides nothing.
+    seed: bool,
 }
 
 /// See the module.
@@ -109,14 +109,17 @@ impl Book {
             return false;
         }
         let way = Way::default();
-        self.entries.insert(addr, Entry { source, way, state: State::Idle, failures: 0, not_before: now, hints: 0 });
+        self.entries.insert(addr, Entry { source, way, state: State::Idle, failures: 0, not_before: now, seed: false });
         true
     }
 
-    /// What a peer said of an address.
+    /// What another peer said of an address: BEP 11's flags.
     pub fn hint(&mut self, addr: SocketAddr, flags: u8) {
         if let Some(e) = self.entries.get_mut(&plain(addr)) {
-            e.hints = flags;
+            e.seed = flags & pex::SEED != 0;
+        }
+        if flags & pex::ENCRYPTS != 0 {
+            self.likes(addr, Manner::Obfuscated);
         }
     }
 
@@ -144,7 +147,7 @@ impl Book {
     /// The best address to dial now; it is marked as being dialled.
     pub fn next(&mut self, now: Instant) -> Option<(SocketAddr, LinkSource)> {
         let ready = self.entries.iter_mut().filter(|(_, e)| e.state == State::Idle && e.not_before <= now);
-        let (addr, e) = ready.min_by_key(|(_, e)| (e.failures, rank(e.source), e.hints & SEED == 0, e.not_before))?;
+        let (addr, e) = ready.min_by_key(|(_, e)| (e.failures, rank(e.source), !e.seed, e.not_before))?;
         e.state = State::Dialling;
         Some((*addr, e.source))
     }
@@ -154,11 +157,9 @@ impl Book {
         self.entries.values().filter(|e| e.state == State::Idle).map(|e| e.not_before).min()
     }
 
-    /// How to dial an address; what was said of it counts as long as nothing is known.
+    /// How to dial an address.
     pub fn way(&self, addr: SocketAddr) -> Way {
-        let Some(e) = self.entries.get(&plain(addr)) else { return Way::default() };
-        let said = (e.hints & ENCRYPTS != 0).then_some(Manner::Obfuscated);
-        Way { manner: e.way.manner.or(said), ..e.way }
+        self.entries.get(&plain(addr)).map(|e| e.way).unwrap_or_default()
     }
 
     /// A peer answered when dialled like this.
@@ -177,7 +178,7 @@ impl Book {
         }
     }
 
-    /// A peer likes to be dialled like this, by what it does itself; what worked goes before.
+    /// A peer likes to be dialled like this, by its own doing or by hearsay; what worked goes before.
     pub fn likes(&mut self, addr: SocketAddr, manner: Manner) {
         if let Some(e) = self.entries.get_mut(&plain(addr)) {
             e.way.manner.get_or_insert(manner);
@@ -311,7 +312,8 @@ mod tests {
         {
             b.add(addr(n), source, now);
         }
-        b.hint(addr(2), SEED);
+        b.hint(addr(2), pex::SEED | pex::ENCRYPTS);
+        assert_eq!((b.way(addr(2)).manner, b.way(addr(1)).manner), (Some(Manner::Obfuscated), None));
         let order: Vec<_> = std::iter::from_fn(|| b.next(now)).map(|(a, _)| a).collect();
         assert_eq!(order, [addr(4), addr(3), addr(2), addr(1)]);
         b.dialled(addr(3), LinkId(3));
@@ -342,11 +344,6 @@ mod tests {
     #[test]
     fn what_worked_is_remembered_and_hearsay_does_not_change_it() {
         let (mut b, now) = (Book::default(), Instant::now());
-        b.add(addr(3), LinkSource::Pex, now);
-        b.hint(addr(3), ENCRYPTS);
-        assert_eq!(b.way(addr(3)).manner, Some(Manner::Obfuscated));
-        b.went(addr(3), Way { manner: Some(Manner::Plain), ..Way::default() });
-        assert_eq!(b.way(addr(3)).manner, Some(Manner::Plain));
         b.likes(addr(1), Manner::Obfuscated);
         assert_eq!(b.way(addr(1)), Way::default(), "nobody we know");
         b.add(addr(1), LinkSource::Pex, now);

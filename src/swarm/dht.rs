@@ -202,10 +202,16 @@ async fn look(shared: &Arc<Shared>, dht: &Dht, nodes: &mut Vec<Node>) -> anyhow:
 }
 
 fn bootstrap_names(shared: &Shared) -> Vec<String> {
-    match shared.config.network.dht_bootstrap.as_slice() {
+    let mut names: Vec<String> = match shared.config.network.dht_bootstrap.as_slice() {
         [] => BOOTSTRAP.map(str::to_owned).into(),
         own => own.to_vec(),
-    }
+    };
+    // Those of the torrent itself (BEP 5).
+    names.extend(shared.config.nodes.iter().map(|(host, port)| match host.contains(':') {
+        true => format!("[{host}]:{port}"),
+        false => format!("{host}:{port}"),
+    }));
+    names
 }
 
 /// Where the DHT is joined. The crate looks names up by the system's resolver, so that it gets names only where that is

@@ -40,7 +40,8 @@ mod shared;
 mod tracker;
 mod udp_tracker;
 mod utp;
-mod wire;
+// For the benches and the fuzzers.
+pub mod wire;
 
 #[cfg(test)]
 mod hostile;

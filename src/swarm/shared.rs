@@ -62,6 +62,8 @@ struct LinkEntry {
     addr: SocketAddr,
     /// Where it can be dialled.
     listens: Option<SocketAddr>,
+    /// It shook hands obfuscated.
+    obfuscated: bool,
     outgoing: bool,
     since: Instant,
     /// What others hear of it (BEP 11).
@@ -179,6 +181,12 @@ impl Shared {
 
     /// Tells the driver; waits while it is busy. `Err` when the swarm or the driver ended.
     pub async fn tell(&self, event: SwarmEvent) -> Result<(), ()> {
+        // Nearly always there is room, and a look is all it takes.
+        let event = match self.events.try_send(event) {
+            Ok(()) => return Ok(()),
+            Err(mpsc::error::TrySendError::Full(event)) => event,
+            Err(mpsc::error::TrySendError::Closed(_)) => return Err(()),
+        };
         tokio::select! {
             sent = self.events.send(event) => sent.map_err(drop),
             () = self.cancel.cancelled() => Err(()),
@@ -382,6 +390,7 @@ impl Shared {
             peer_id: peer.peer_id,
             addr,
             listens: outgoing.then_some(addr),
+            obfuscated: shake.obfuscated,
             outgoing,
             since: Instant::now(),
             flags: if outgoing { pex::REACHABLE } else { 0 } | if shake.obfuscated { pex::ENCRYPTS } else { 0 },
@@ -400,7 +409,7 @@ impl Shared {
             }
             let addr = SocketAddr::new(l.addr.ip(), port);
             l.listens = Some(addr);
-            (addr, l.flags & pex::ENCRYPTS != 0)
+            (addr, l.obfuscated)
         };
         let mut book = self.book.lock();
         let new = book.linked(addr, link, LinkSource::Incoming, Instant::now());

@@ -35,6 +35,7 @@ pub fn config(info_hash: [u8; 20], peers: Vec<SocketAddr>) -> SwarmConfig {
         peers,
         trackers: Vec::new(),
         dht: false,
+        nodes: Vec::new(),
         lsd: false,
         pex: true,
         private: false,

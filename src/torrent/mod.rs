@@ -13,6 +13,7 @@ mod names;
 mod parse;
 mod plain_video;
 mod resume;
+mod running;
 mod store;
 #[cfg(test)]
 pub(crate) mod testing;
