@@ -109,3 +109,43 @@ async fn noise_of_every_kind_ends_links_and_nothing_else() {
         assert_eq!(side.swarm.shared.link_count(), 0);
     }
 }
+
+/// Packets that mean nothing, and openings of links that nobody follows up, to the port of uTP.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_of_packets_ends_nothing_and_peers_come_through() {
+    let (t, hash) = known(5, 0..5);
+    let ours = |peers| SwarmConfig { utp: true, ..config(hash, peers) };
+    let mut side = Side::start(ours(vec![]), Some(t));
+    let mut good = Side::start(ours(vec![]), Some(known(5, []).0));
+    let flood = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    for i in 0..1000u64 {
+        let mut packet = noise(i);
+        packet.truncate(20 + (i % 60) as usize);
+        packet.resize(packet.len().max(20), 0);
+        // Each kind of packet in turn, most of them openings; and some of another protocol.
+        if let Some(first) = packet.first_mut() {
+            *first = [0x41, 0x41, 0x41, 0x01, 0x11, 0x21, 0x31, 0x64][i as usize % 8];
+        }
+        if packet.first() == Some(&0x41) {
+            packet.truncate(20);
+            packet[1..4].copy_from_slice(&[0, (i >> 8) as u8, i as u8]);
+        }
+        let _ = flood.send_to(&packet, side.addr()).await;
+    }
+    {
+        let mut book = good.swarm.shared.book.lock();
+        book.add(side.addr(), LinkSource::User, tokio::time::Instant::now());
+        book.went(side.addr(), super::book::Way { utp_first: true, ..Default::default() });
+    }
+    good.swarm.shared.dial.notify_one();
+    assert!(good.up().await.1.outgoing);
+    assert!(good.bitfield().await.is_full());
+    side.up().await;
+    // uTP outlived it.
+    let later = Side::start(ours(vec![]), Some(known(5, []).0));
+    let reached = async {
+        let utp = later.swarm.shared.utp.as_ref().unwrap();
+        while utp.connect(side.addr()).await.is_err() {}
+    };
+    timeout(LIMIT, reached).await.expect("uTP is gone");
+}
