@@ -20,7 +20,7 @@ packages() { # family, build|test
         ;;
     debian-test)
         echo xvfb openbox xdotool xclip imagemagick ffmpeg pulseaudio pulseaudio-utils libasound2-plugins \
-            python3 python3-xlib python3-venv transmission-daemon transmission-cli nginx-light aria2 rtorrent
+            python3 python3-xlib python3-venv transmission-daemon transmission-cli nginx-light iproute2 aria2 rtorrent
         ;;
     fedora-build)
         # RPM Fusion's ffmpeg-devel serves as well, and better; see fedora_notes.

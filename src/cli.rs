@@ -1,6 +1,7 @@
-//! Arguments in, exit code out: 0 fine, 2 what was given is at fault (with a sentence and an advice on stderr), 1 the
-//! rest.
+//! Arguments in, exit code out: 0 fine, 2 what was given is at fault (with a sentence and an advice on stderr), 130 ended
+//! with Ctrl-C while making a torrent, 1 the rest.
 
+mod create;
 mod info;
 #[cfg(feature = "gui")]
 mod play;
@@ -27,6 +28,7 @@ Examples:
   sluicegate demo                          a clip from a swarm on this machine
   sluicegate film.torrent                  or a magnet link, an info hash, a web address, a video file
   sluicegate info film.torrent             what it holds
+  sluicegate create film.mkv               a torrent of your own
   sluicegate play --headless film.torrent  without a window, measured";
 
 /// Plays a torrent as if it were a local file: the swarm carries the stream, a server fills in what it is about to miss.
@@ -58,6 +60,8 @@ enum Do {
     Demo(Box<DemoArgs>),
     /// Print what a torrent or a magnet link holds.
     Info(InfoArgs),
+    /// Make a torrent and a magnet link of a file or folder.
+    Create(Box<create::CreateArgs>),
 }
 
 #[cfg(feature = "gui")]
@@ -206,6 +210,7 @@ pub fn run(entered: Instant) -> u8 {
     let _ = entered;
     match cli.command {
         Some(Do::Info(args)) => info::run(&args.uri, args.json),
+        Some(Do::Create(args)) => create::run(*args),
         #[cfg(feature = "gui")]
         Some(Do::Play(args)) => play::play(*args, entered),
         #[cfg(feature = "gui")]
@@ -256,6 +261,9 @@ mod tests {
             "sluicegate demo",
             "sluicegate demo --headless --for 5 --report r",
             "sluicegate info x --json",
+            "sluicegate create x -o y.torrent --tracker http://a/announce,udp://b:1 -t udp://c:2 --web-seed http://h/ --private",
+            "sluicegate create x --piece-size 256K --comment hi --name film --node router.example:6881 --node [::1]:5 --magnet",
+            "sluicegate create x --piece-size auto --json --align --date --force",
         ] {
             Cli::try_parse_from(line.split(' ')).unwrap();
         }
@@ -265,6 +273,13 @@ mod tests {
             "sluicegate play x --seed",
             "sluicegate play --headless x --seek 60%",
             "sluicegate info",
+            "sluicegate create",
+            "sluicegate create x --tracker ftp://a",
+            "sluicegate create x --piece-size 100K",
+            "sluicegate create x --piece-size 32M",
+            "sluicegate create x --node router.example",
+            "sluicegate create x --node h:1 --private",
+            "sluicegate create x --magnet --json",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
         }

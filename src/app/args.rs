@@ -147,6 +147,55 @@ pub fn http_url(s: &str) -> Result<String, ArgError> {
     if ok { Ok(s.to_owned()) } else { Err(ArgError(format!("\"{s}\" is not an http or https address"))) }
 }
 
+/// Trackers that share a tier, joined by commas.
+pub fn tracker_tier(s: &str) -> Result<Vec<String>, ArgError> {
+    let known = |s: &str| {
+        // What other clients can speak to counts too, though nothing here speaks WebSocket.
+        let scheme = |u: &url::Url| matches!(u.scheme(), "http" | "https" | "udp" | "ws" | "wss");
+        url::Url::parse(s).is_ok_and(|u| scheme(&u) && u.host_str().is_some_and(|h| !h.is_empty()))
+    };
+    let urls: Vec<String> = s.split(',').map(|u| u.trim().to_owned()).collect();
+    match urls.iter().find(|u| !known(u)) {
+        None => Ok(urls),
+        Some(bad) => Err(ArgError(format!("\"{bad}\" is not the address of a tracker (http, https or udp)"))),
+    }
+}
+
+/// Where the DHT can be entered: `host:port`.
+pub fn dht_node(s: &str) -> Result<(String, u16), ArgError> {
+    let bad = || ArgError(format!("\"{s}\" is not a host and a port, as in router.example:6881"));
+    match s.parse::<PeerAddr>() {
+        Ok(PeerAddr::Addr(a)) => Ok((a.ip().to_string(), a.port())),
+        Ok(PeerAddr::Host(host, port)) => Ok((host, port)),
+        Err(_) => Err(bad()),
+    }
+}
+
+/// Bytes per piece of a new torrent; `None` for `auto`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PieceSize(pub Option<u32>);
+
+impl FromStr for PieceSize {
+    type Err = ArgError;
+
+    /// `auto`, or bytes, or a number with `K` or `M` (of 1024): a power of two between 16K and 16M.
+    fn from_str(s: &str) -> Result<Self, ArgError> {
+        let bad = || ArgError(format!("\"{s}\" is not the size of a piece: auto, or 16K, 32K, 64K … up to 16M"));
+        if s.eq_ignore_ascii_case("auto") {
+            return Ok(Self(None));
+        }
+        let lower = s.to_ascii_lowercase();
+        let number = lower.trim_end_matches("ib").trim_end_matches('b');
+        let (number, unit) = match number.strip_suffix('k') {
+            Some(n) => (n, 1 << 10),
+            None => number.strip_suffix('m').map_or((number, 1), |n| (n, 1 << 20)),
+        };
+        let bytes = number.trim().parse::<u32>().ok().and_then(|n| n.checked_mul(unit));
+        let fits = |b: &u32| b.is_power_of_two() && crate::torrent::create::PIECE_LENS.contains(b);
+        bytes.filter(fits).map(|b| Self(Some(b))).ok_or_else(bad)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -196,5 +245,25 @@ mod tests {
         assert!(encryption("").is_err());
         assert!(http_url("http://[::1]:80/f").is_ok());
         assert!(http_url("ftp://x/").is_err() && http_url("x").is_err());
+    }
+
+    #[test]
+    fn what_a_new_torrent_is_told() {
+        for (s, bytes) in [
+            ("auto", None),
+            ("16K", Some(16384)),
+            ("1MiB", Some(1 << 20)),
+            ("65536", Some(65536)),
+            ("256kb", Some(262_144)),
+        ] {
+            assert_eq!(s.parse::<PieceSize>(), Ok(PieceSize(bytes)), "{s}");
+        }
+        for bad in ["", "K", "15K", "8K", "32M", "1G", "-16K", "99999999999M", "4294967295M"] {
+            bad.parse::<PieceSize>().unwrap_err();
+        }
+        assert_eq!(tracker_tier("udp://a:1, http://b/announce").unwrap().len(), 2);
+        assert!(tracker_tier("udp://a:1,,").is_err() && tracker_tier("udp://").is_err());
+        assert_eq!(dht_node("[::1]:5").unwrap(), ("::1".to_owned(), 5));
+        assert_eq!(dht_node("router.example:6881").unwrap(), ("router.example".to_owned(), 6881));
     }
 }

@@ -173,7 +173,7 @@ mod tests {
 
     fn discovery(sources: &[&str], known: usize, connecting: usize) -> DiscoveryStatus {
         let sources = sources.iter().map(|s| (*s).to_owned()).collect();
-        DiscoveryStatus { sources, known, connecting, protocol_bytes: 0 }
+        DiscoveryStatus { sources, known, connecting, ..DiscoveryStatus::default() }
     }
 
     fn stalled(here: u32, peers: u32, from_server: bool) -> EngineSnapshot {

@@ -386,11 +386,15 @@ impl Driver {
                 debug_assert_eq!(data.len(), len as usize);
                 self.send(link, LinkCommand::Send { piece, begin, data });
             }
-            // A block that cannot be read is not sent; the peer asks again or somebody else.
+            // A block that cannot be read is not sent; the peer asks again or somebody else. Of a piece that is gone no
+            // peer asks any more, once all know.
             Done::Read(link, piece, begin, len, Err(e)) => {
                 tracing::warn!("cannot read a block for a peer: {e}");
                 self.send(link, LinkCommand::Reject { piece, begin, len });
                 batch.push(Event::BlockUnrequested { link, piece, begin, len });
+                if let (StoreError::Gone, Some(swarm)) = (&e, &self.p.swarm) {
+                    swarm.retract(piece);
+                }
             }
             Done::Blocks(_, Err(e)) | Done::Server(_, _, _, Err(e)) | Done::Verify(_, Err(e)) => self.fail(&e),
         }

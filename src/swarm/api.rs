@@ -23,6 +23,8 @@ pub struct SwarmConfig {
     /// Tiers of tracker URLs.
     pub trackers: Vec<Vec<String>>,
     pub dht: bool,
+    /// Where the torrent says that the DHT can be entered, host and port; beside the usual nodes.
+    pub nodes: Vec<(String, u16)>,
     pub lsd: bool,
     pub pex: bool,
     /// BEP 27: neither DHT nor PEX nor LSD, whatever is said above.
@@ -231,6 +233,9 @@ pub enum LinkCommand {
 pub struct DiscoveryStatus {
     /// One line each: "udp://tracker.example:6969 · 14 peers", "DHT · 61 nodes".
     pub sources: Vec<String>,
+    /// Peers with everything, and all others, by the tracker that knows most of the swarm. `None` before one told.
+    pub seeds: Option<u32>,
+    pub others: Option<u32>,
     /// Addresses known, connected or not.
     pub known: usize,
     pub connecting: usize,

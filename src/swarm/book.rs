@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::api::LinkSource;
 use super::blocklist::Blocklist;
+use super::pex;
 use super::shake::Manner;
 use crate::units::LinkId;
 
@@ -48,6 +49,8 @@ struct Entry {
     state: State,
     failures: u32,
     not_before: Instant,
+    /// Another peer says that it has everything. Hearsay: it orders, and decides nothing.
+    seed: bool,
 }
 
 /// See the module.
@@ -106,8 +109,32 @@ impl Book {
             return false;
         }
         let way = Way::default();
-        self.entries.insert(addr, Entry { source, way, state: State::Idle, failures: 0, not_before: now });
+        self.entries.insert(addr, Entry { source, way, state: State::Idle, failures: 0, not_before: now, seed: false });
         true
+    }
+
+    /// What another peer said of an address: BEP 11's flags.
+    pub fn hint(&mut self, addr: SocketAddr, flags: u8) {
+        if let Some(e) = self.entries.get_mut(&plain(addr)) {
+            e.seed = flags & pex::SEED != 0;
+        }
+        if flags & pex::ENCRYPTS != 0 {
+            self.likes(addr, Manner::Obfuscated);
+        }
+    }
+
+    /// Forgets whom a private torrent may not know: all that came another way than from a tracker or the user. Gives the
+    /// links to them.
+    pub fn forget_public(&mut self) -> Vec<LinkId> {
+        let mut links = Vec::new();
+        self.entries.retain(|_, e| {
+            let public = matches!(e.source, LinkSource::Dht | LinkSource::Lsd | LinkSource::Pex);
+            if let (true, State::Linked(link)) = (public, e.state) {
+                links.push(link);
+            }
+            !public
+        });
+        links
     }
 
     /// Drops the idle address with the most failures; false when none ever failed.
@@ -120,7 +147,7 @@ impl Book {
     /// The best address to dial now; it is marked as being dialled.
     pub fn next(&mut self, now: Instant) -> Option<(SocketAddr, LinkSource)> {
         let ready = self.entries.iter_mut().filter(|(_, e)| e.state == State::Idle && e.not_before <= now);
-        let (addr, e) = ready.min_by_key(|(_, e)| (e.failures, rank(e.source), e.not_before))?;
+        let (addr, e) = ready.min_by_key(|(_, e)| (e.failures, rank(e.source), !e.seed, e.not_before))?;
         e.state = State::Dialling;
         Some((*addr, e.source))
     }
@@ -276,6 +303,22 @@ mod tests {
         let order: Vec<_> = std::iter::from_fn(|| b.next(now)).map(|(a, _)| a).collect();
         assert_eq!(order, [addr(3), addr(2), addr(1)]);
         assert_eq!(b.dialling(), 3);
+    }
+
+    #[test]
+    fn seeds_first_and_a_private_torrent_forgets_strangers() {
+        let (mut b, now) = (Book::default(), Instant::now());
+        for (n, source) in [(1, LinkSource::Pex), (2, LinkSource::Pex), (3, LinkSource::Dht), (4, LinkSource::Tracker)]
+        {
+            b.add(addr(n), source, now);
+        }
+        b.hint(addr(2), pex::SEED | pex::ENCRYPTS);
+        assert_eq!((b.way(addr(2)).manner, b.way(addr(1)).manner), (Some(Manner::Obfuscated), None));
+        let order: Vec<_> = std::iter::from_fn(|| b.next(now)).map(|(a, _)| a).collect();
+        assert_eq!(order, [addr(4), addr(3), addr(2), addr(1)]);
+        b.dialled(addr(3), LinkId(3));
+        b.dialled(addr(4), LinkId(4));
+        assert_eq!((b.forget_public(), b.len()), (vec![LinkId(3)], 1));
     }
 
     #[test]

@@ -84,6 +84,7 @@ pub fn new_peer_id() -> [u8; 20] {
 pub struct Extended {
     pub metadata: Option<u8>,
     pub pex: Option<u8>,
+    pub dont_have: Option<u8>,
     /// Bytes of its info dictionary; `None` when it has none or an absurd size.
     pub metadata_size: Option<u32>,
     pub client: Option<String>,
@@ -105,6 +106,7 @@ impl Extended {
         Some(Self {
             metadata: id("ut_metadata"),
             pex: id("ut_pex"),
+            dont_have: id("lt_donthave"),
             metadata_size: size.filter(|n| (1..=MAX_METADATA).contains(n)),
             client: dict.bytes("v").and_then(super::client::clean),
             port: port.filter(|p| *p != 0),

@@ -19,6 +19,7 @@ use super::client;
 use super::conn::{Conn, WriteHalf};
 use super::handshake::{self, Handshake};
 use super::mse::MseError;
+use super::pex;
 use super::queue::{Batch, Queue};
 use super::reader::Reader;
 use super::shake::Shake;
@@ -142,6 +143,9 @@ async fn live(
         Ok(Ok(())) => count(shared, len),
         Ok(Err(e)) => return e.into(),
         Err(_) => return LinkEnd::TooSlow,
+    }
+    if info.utp {
+        shared.flag(link, pex::UTP);
     }
     if shared.tell(SwarmEvent::Up { link, info }).await.is_err() {
         return LinkEnd::ByUs;

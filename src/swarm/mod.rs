@@ -22,10 +22,12 @@ mod conn;
 mod dht;
 mod dial;
 mod discovery;
+mod fast;
 mod handshake;
 mod http_tracker;
 mod link;
 mod listener;
+mod lookup;
 mod metadata;
 mod mse;
 mod mse_crypto;
@@ -145,6 +147,14 @@ impl Swarm {
         self.shared.got(piece);
         for queue in self.shared.queues() {
             queue.push(Message::Have(piece.0));
+        }
+    }
+
+    /// A piece of ours is gone, from the disk for instance: nobody is served it any more, and those who understand
+    /// (lt_donthave, BEP 54) hear of it.
+    pub fn retract(&self, piece: PieceIndex) {
+        if self.shared.lost(piece) {
+            self.shared.queues().iter().for_each(|q| q.retract(piece.0));
         }
     }
 

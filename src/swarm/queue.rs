@@ -1,10 +1,10 @@
 //! What waits to be written to one peer.
 //!
 //! Invariant: bounded. Control messages go before blocks, so a request never waits behind an upload; one block at a time
-//! leaves the queue. A request that is cancelled before it was written leaves no trace, and each request of the peer is
-//! answered at most once: by its block, or, where the peer speaks BEP 6, by a reject.
+//! leaves the queue. A request that is cancelled before it was written leaves no trace. Each request of the peer is answered
+//! exactly once where the peer speaks BEP 6, by its block or by a reject, and at most once where it does not.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
@@ -42,6 +42,10 @@ struct Inner {
     block_bytes: usize,
     /// Asked by the peer, not yet answered.
     asked: HashSet<Span>,
+    /// Pieces it may ask for while choked (BEP 6), and the bytes it may yet: each byte once.
+    granted: HashMap<u32, u32>,
+    /// The id under which it takes lt_donthave; 0 is none.
+    dont_have: u8,
     choking: bool,
     interested: bool,
     /// The driver decided about interest; what was said early is its own from then on.
@@ -65,6 +69,8 @@ impl Queue {
             blocks: VecDeque::new(),
             block_bytes: 0,
             asked: HashSet::new(),
+            granted: HashMap::new(),
+            dont_have: 0,
             choking: true,
             interested: false,
             decided: false,
@@ -73,18 +79,45 @@ impl Queue {
         Self { inner: Mutex::new(inner), wake: Notify::new(), fast }
     }
 
-    /// Adds a control message.
-    pub fn push(&self, m: Message) {
+    /// Adds a control message. False when it is an extended one for which there is no room until the peer reads more.
+    pub fn push(&self, m: Message) -> bool {
         let mut q = self.inner.lock();
         if let Message::Extended { payload, .. } = &m {
             if q.extended_bytes + payload.len() > MAX_EXTENDED {
-                return;
+                return false;
             }
             q.extended_bytes += payload.len();
         }
-        q.overflow |= q.control.len() >= MAX_CONTROL;
-        if !q.overflow {
-            q.control.push_back(m);
+        q.add(m);
+        drop(q);
+        self.wake.notify_one();
+        true
+    }
+
+    /// The peer may ask for this piece while choked, `bytes` of it in all (BEP 6); tells it so.
+    pub fn grant(&self, piece: u32, bytes: u32) {
+        let mut q = self.inner.lock();
+        q.granted.insert(piece, bytes);
+        q.add(Message::AllowedFast(piece));
+        drop(q);
+        self.wake.notify_one();
+    }
+
+    /// The id under which the peer takes lt_donthave; 0 when it does not.
+    pub fn takes_dont_have(&self, id: u8) {
+        self.inner.lock().dont_have = id;
+    }
+
+    /// We have the piece no longer: it is told, if it understands; a Have that waits is withdrawn.
+    pub fn retract(&self, piece: u32) {
+        let mut q = self.inner.lock();
+        q.granted.remove(&piece);
+        if let Some(at) = q.control.iter().rposition(|m| *m == Message::Have(piece)) {
+            q.control.remove(at);
+        } else if q.dont_have != 0 {
+            let (id, payload) = (q.dont_have, Bytes::copy_from_slice(&piece.to_be_bytes()));
+            q.extended_bytes += payload.len();
+            q.add(Message::Extended { id, payload });
         }
         drop(q);
         self.wake.notify_one();
@@ -127,40 +160,57 @@ impl Queue {
         }
     }
 
-    /// Chokes or unchokes the peer; choking drops what it asked for.
+    /// Chokes or unchokes the peer; choking drops what it asked for, but for pieces it was granted.
     pub fn set_choking(&self, choking: bool) {
         let mut q = self.inner.lock();
         if q.choking == choking {
             return;
         }
         q.choking = choking;
-        q.control.push_back(if choking { Message::Choke } else { Message::Unchoke });
+        q.add(if choking { Message::Choke } else { Message::Unchoke });
         if choking {
-            q.blocks.clear();
-            q.block_bytes = 0;
-            let asked = std::mem::take(&mut q.asked);
+            let Inner { blocks, block_bytes, asked, granted, .. } = &mut *q;
+            let mut dropped: Vec<Span> = Vec::new();
+            blocks.retain(|(span, _)| {
+                let stays = granted.contains_key(&span.piece);
+                if !stays {
+                    *block_bytes -= span.len as usize;
+                    dropped.push(*span);
+                }
+                stays
+            });
+            dropped.extend(asked.extract_if(|span| !granted.contains_key(&span.piece)));
             if self.fast {
-                q.control.extend(asked.into_iter().map(Message::Reject));
+                dropped.into_iter().for_each(|span| q.add(Message::Reject(span)));
             }
         }
         drop(q);
         self.wake.notify_one();
     }
 
-    /// The peer asks for something. False when it may not: choked, or too much at once; it is told where it can be.
+    /// The peer asks for something. False when it may not: choked and not granted, or too much at once; it is told where
+    /// it can be.
     pub fn asked(&self, span: Span) -> bool {
         let mut q = self.inner.lock();
-        let take = !q.choking && q.asked.len() < OUR_QUEUE as usize && !q.asked.contains(&span);
-        if take {
-            q.asked.insert(span);
-            return true;
+        if q.asked.contains(&span) || q.blocks.iter().any(|(s, _)| *s == span) {
+            return false;
         }
-        let again = q.asked.contains(&span);
-        drop(q);
-        if self.fast && !again {
+        let may = q.asked.len() < OUR_QUEUE as usize && (!q.choking || q.spend(span));
+        if may {
+            q.asked.insert(span);
+        } else if self.fast {
+            q.add(Message::Reject(span));
+            drop(q);
+            self.wake.notify_one();
+        }
+        may
+    }
+
+    /// The peer asks for what we do not have, or cannot know yet.
+    pub fn refuse(&self, span: Span) {
+        if self.fast {
             self.push(Message::Reject(span));
         }
-        false
     }
 
     /// The peer withdraws what it asked for. False when it was answered already or never asked.
@@ -241,6 +291,27 @@ impl Queue {
     }
 }
 
+impl Inner {
+    fn add(&mut self, m: Message) {
+        self.overflow |= self.control.len() >= MAX_CONTROL;
+        if !self.overflow {
+            self.control.push_back(m);
+        }
+    }
+
+    /// Takes a request of a choked peer off what it was granted; false when that is not enough.
+    fn spend(&mut self, span: Span) -> bool {
+        let Some(left) = self.granted.get_mut(&span.piece) else { return false };
+        match left.checked_sub(span.len) {
+            Some(rest) => {
+                *left = rest;
+                true
+            }
+            None => false,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::wire::Decoder;
@@ -318,6 +389,42 @@ mod tests {
         assert_eq!([0, 1, 2, 3, 7].map(rejects), [1, 1, 1, 1, 0]);
         assert_eq!(got.iter().filter(|m| **m == Message::Choke).count(), 1);
         assert!(!got.iter().any(|m| matches!(m, Message::Block { .. })));
+    }
+
+    #[test]
+    fn a_choked_peer_gets_what_it_was_granted_once() {
+        let q = Queue::new(true);
+        q.grant(1, 8);
+        assert!(q.asked(span(1)) && !q.asked(span(2)));
+        q.send(1, 0, Bytes::from_static(b"abcd"));
+        assert!(q.asked(Span { begin: 4, ..span(1) }) && !q.asked(Span { begin: 8, ..span(1) }), "each byte once");
+        let got = written(&q);
+        assert_eq!(got[0], Message::AllowedFast(1));
+        assert!(got.contains(&Message::Reject(span(2))) && matches!(got.last(), Some(Message::Block { piece: 1, .. })));
+        // What was granted survives a choke, what was not is rejected although its block was waiting already.
+        q.set_choking(false);
+        assert!(q.asked(span(1)) && q.asked(span(3)) && q.asked(span(4)));
+        q.send(1, 0, Bytes::from_static(b"abcd"));
+        q.send(3, 0, Bytes::from_static(b"abcd"));
+        q.set_choking(true);
+        let got = written(&q);
+        let rejected = |p| got.contains(&Message::Reject(span(p)));
+        assert_eq!([1, 3, 4].map(rejected), [false, true, true]);
+        assert!(matches!(got.last(), Some(Message::Block { piece: 1, .. })));
+        assert_eq!(q.inner.lock().block_bytes, 0);
+    }
+
+    #[test]
+    fn a_piece_given_up_is_told_to_those_who_understand() {
+        let q = Queue::new(true);
+        q.retract(7);
+        assert_eq!(written(&q), []);
+        q.takes_dont_have(9);
+        q.push(Message::Have(8));
+        q.retract(8);
+        assert_eq!(written(&q), [], "never told that we had it");
+        q.retract(7);
+        assert_eq!(written(&q), [Message::Extended { id: 9, payload: Bytes::from_static(&[0, 0, 0, 7]) }]);
     }
 
     #[test]

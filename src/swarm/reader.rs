@@ -14,9 +14,10 @@ use librqbit_sha1_wrapper::{ISha1, Sha1};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use super::api::{LinkSource, SwarmEvent};
+use super::api::SwarmEvent;
 use super::budget;
 use super::conn::ReadHalf;
+use super::fast;
 use super::handshake::{Extended, OUR_DONT_HAVE, OUR_METADATA, OUR_PEX};
 use super::link::{LinkEnd, count, extended};
 use super::metadata::{MetadataMessage, Progress, Verdict};
@@ -43,7 +44,18 @@ const MOST: usize = 32 * 1024;
 struct Raw {
     all: bool,
     bits: Vec<u8>,
+    /// Pieces it allows while it chokes us.
+    allowed: Vec<u32>,
 }
+
+/// Of [`Raw::allowed`]; BEP 6 recommends ten.
+const MAX_ALLOWED: usize = 64;
+
+/// Times its whole length that one peer gets the metadata of us: once, and again after a crash or two.
+const METADATA_SHARE: u64 = 3;
+
+/// PEX messages that come too soon before a peer that floods is dropped.
+const MAX_HASTY: u32 = 10;
 
 /// See the module.
 pub struct Reader<'a> {
@@ -58,7 +70,12 @@ pub struct Reader<'a> {
     choked: bool,
     interested: bool,
     extended: Extended,
+    /// It was granted what BEP 6 wants a newcomer to have, or needs it no longer.
+    granted: bool,
+    /// Bytes of metadata it got of us.
+    metadata_out: u64,
     pex_heard: Option<Instant>,
+    pex_hasty: u32,
     pex_next: Instant,
     pex_told: pex::Told,
     /// The peer said anything at all.
@@ -89,7 +106,10 @@ impl<'a> Reader<'a> {
             choked: true,
             interested: false,
             extended: Extended::default(),
+            granted: !fast,
+            metadata_out: 0,
             pex_heard: None,
+            pex_hasty: 0,
             pex_next: Instant::now() + pex::FIRST,
             pex_told: pex::Told::default(),
             spoke: false,
@@ -178,6 +198,7 @@ impl<'a> Reader<'a> {
                     }
                     self.ask_metadata();
                     self.tell_peers();
+                    self.grant().await?;
                 }
             }
         }
@@ -201,7 +222,9 @@ impl<'a> Reader<'a> {
         let link = self.link;
         self.spoke = true;
         match m {
-            Message::KeepAlive | Message::Port(_) | Message::Suggest(_) | Message::AllowedFast(_) => Ok(()),
+            Message::KeepAlive | Message::Port(_) => Ok(()),
+            Message::Suggest(p) => self.suggested(p).await,
+            Message::AllowedFast(p) => self.allowed(p).await,
             Message::Choke => self.choke(true).await,
             Message::Unchoke => self.choke(false).await,
             Message::Interested => self.interest(true).await,
@@ -209,7 +232,7 @@ impl<'a> Reader<'a> {
             Message::Have(p) => self.have(p).await,
             Message::Bitfield(bits) => match &self.known {
                 None => {
-                    self.raw = Raw { all: false, bits: bits.to_vec() };
+                    (self.raw.all, self.raw.bits) = (false, bits.to_vec());
                     Ok(())
                 }
                 Some(k) => match PieceSet::from_wire(&bits, k.layout.piece_count()) {
@@ -225,11 +248,15 @@ impl<'a> Reader<'a> {
                 Some(k) => self.has(PieceSet::full(k.layout.piece_count())).await,
             },
             Message::HaveNone => {
-                self.raw = Raw::default();
+                (self.raw.all, self.raw.bits) = (false, Vec::new());
                 if self.known.is_some() {
                     self.queue.take_back_interest();
                 }
-                if self.pieces.count() > 0 { self.has(PieceSet::new(self.pieces.universe())).await } else { Ok(()) }
+                if self.pieces.count() > 0 {
+                    self.has(PieceSet::new(self.pieces.universe())).await
+                } else {
+                    self.grant().await
+                }
             }
             Message::Request(s) => self.request(s).await,
             Message::Cancel(s) if self.queue.unasked(s) => {
@@ -244,10 +271,7 @@ impl<'a> Reader<'a> {
             Message::Reject(_) => Ok(()),
             Message::Extended { id: 0, payload } => self.handshake(&payload).await,
             Message::Extended { id: OUR_METADATA, payload } => self.metadata(&payload).await,
-            Message::Extended { id: OUR_PEX, payload } => {
-                self.hear_peers(&payload);
-                Ok(())
-            }
+            Message::Extended { id: OUR_PEX, payload } => self.hear_peers(&payload),
             Message::Extended { id: OUR_DONT_HAVE, payload } => match payload.first_chunk::<4>() {
                 Some(p) => self.lost(u32::from_be_bytes(*p)).await,
                 None => Ok(()),
@@ -277,7 +301,52 @@ impl<'a> Reader<'a> {
             self.queue.take_back_interest();
         }
         self.pieces = set;
-        self.tell(SwarmEvent::Bitfield { link: self.link, pieces: self.pieces.clone() }).await
+        self.mark_seed();
+        self.tell(SwarmEvent::Bitfield { link: self.link, pieces: self.pieces.clone() }).await?;
+        self.grant().await
+    }
+
+    /// Others hear from us which peers are seeds.
+    fn mark_seed(&self) {
+        if self.pieces.is_full() {
+            self.shared.flag(self.link, pex::SEED);
+        }
+    }
+
+    /// BEP 6: a peer with hardly a piece gets a few although it is choked, so that it has something to trade with.
+    async fn grant(&mut self) -> Step {
+        let Some(k) = self.known.clone().filter(|_| !self.granted) else { return Ok(()) };
+        if self.pieces.count() >= fast::SET {
+            self.granted = true;
+            return Ok(());
+        }
+        for piece in fast::allowed_set(self.addr.ip(), self.shared.config.info_hash, &k.layout) {
+            if !self.pieces.contains(piece) && self.shared.has(piece) {
+                self.granted = true;
+                self.queue.grant(piece.0, k.layout.piece_range(piece).len() as u32);
+                self.tell(SwarmEvent::FastGranted { link: self.link, piece }).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The peer answers for this piece while it chokes us. Of a piece that does not exist, or from one that did not say
+    /// that it speaks BEP 6, it means nothing.
+    async fn allowed(&mut self, p: u32) -> Step {
+        match &self.known {
+            None if self.raw.allowed.len() < MAX_ALLOWED => self.raw.allowed.push(p),
+            Some(k) if self.fast && p < k.layout.piece_count() => {
+                return self.tell(SwarmEvent::AllowedFast { link: self.link, piece: PieceIndex(p) }).await;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    async fn suggested(&mut self, p: u32) -> Step {
+        // Before the torrent is known there is nothing to be hinted at: a hint is about now.
+        let known = self.known.as_ref().is_some_and(|k| self.fast && p < k.layout.piece_count());
+        if known { self.tell(SwarmEvent::Suggested { link: self.link, piece: PieceIndex(p) }).await } else { Ok(()) }
     }
 
     async fn have(&mut self, p: u32) -> Step {
@@ -298,22 +367,33 @@ impl<'a> Reader<'a> {
             return Err(LinkEnd::Breach("it has a piece the torrent does not have"));
         }
         let piece = PieceIndex(p);
-        if self.pieces.insert(piece) { self.tell(SwarmEvent::Have { link: self.link, piece }).await } else { Ok(()) }
+        if !self.pieces.insert(piece) {
+            return Ok(());
+        }
+        self.mark_seed();
+        self.tell(SwarmEvent::Have { link: self.link, piece }).await
     }
 
     /// `lt_donthave`: the peer lost a piece.
     async fn lost(&mut self, p: u32) -> Step {
-        if !self.pieces.remove(PieceIndex(p)) {
+        if self.known.is_none() {
+            if let Some(byte) = self.raw.bits.get_mut(p as usize / 8) {
+                *byte &= !(0x80 >> (p % 8));
+            }
             return Ok(());
         }
-        let left = std::mem::take(&mut self.pieces);
-        self.has(left).await
+        let piece = PieceIndex(p);
+        if !self.pieces.remove(piece) {
+            return Ok(());
+        }
+        self.shared.unflag(self.link, pex::SEED);
+        self.tell(SwarmEvent::DontHave { link: self.link, piece }).await
     }
 
     /// The torrent became known: says what was kept.
     async fn learn(&mut self, known: Arc<Known>) -> Step {
         let n = known.layout.piece_count();
-        let Raw { all, mut bits } = std::mem::take(&mut self.raw);
+        let Raw { all, mut bits, allowed } = std::mem::take(&mut self.raw);
         bits.resize((n as usize).div_ceil(8), 0);
         let set = if all { Some(PieceSet::full(n)) } else { PieceSet::from_wire(&bits, n) };
         let set = set.ok_or(LinkEnd::Breach("its bitfield does not fit the torrent"))?;
@@ -326,6 +406,10 @@ impl<'a> Reader<'a> {
         if set.count() > 0 {
             self.has(set).await?;
         }
+        for p in allowed {
+            self.allowed(p).await?;
+        }
+        self.grant().await?;
         let link = self.link;
         if !self.choked {
             self.tell(SwarmEvent::Unchoked { link }).await?;
@@ -338,13 +422,16 @@ impl<'a> Reader<'a> {
 
     async fn request(&mut self, s: Span) -> Step {
         let Some(k) = &self.known else {
-            if self.fast {
-                self.queue.push(Message::Reject(s));
-            }
+            self.queue.refuse(s);
             return Ok(());
         };
         if !inside(k, s) || s.len > MAX_REQUEST {
             return Err(LinkEnd::Breach("it asked for bytes that do not exist"));
+        }
+        // It may have asked before it read that the piece is gone.
+        if !self.shared.has(PieceIndex(s.piece)) {
+            self.queue.refuse(s);
+            return Ok(());
         }
         if !self.queue.asked(s) {
             return Ok(());
@@ -372,6 +459,7 @@ impl<'a> Reader<'a> {
             return Err(LinkEnd::Breach("it is connected already"));
         }
         let client = e.client.clone().filter(|c| Some(c) != self.extended.client.as_ref());
+        self.queue.takes_dont_have(e.dont_have.unwrap_or(0));
         self.extended = e;
         if let Some(client) = client {
             self.tell(SwarmEvent::Client { link: self.link, client }).await?;
@@ -393,10 +481,7 @@ impl<'a> Reader<'a> {
         match MetadataMessage::parse(payload) {
             None => Ok(()),
             Some(MetadataMessage::Request(piece)) => {
-                let info = self.known.as_ref().map(|k| k.info_bytes.clone()).unwrap_or_default();
-                if let Some(id) = self.extended.metadata {
-                    self.queue.push(Message::Extended { id, payload: MetadataMessage::answer(&info, piece).encode() });
-                }
+                self.serve_metadata(piece);
                 Ok(())
             }
             Some(MetadataMessage::Reject(piece)) => {
@@ -412,6 +497,23 @@ impl<'a> Reader<'a> {
                 }
                 Ok(())
             }
+        }
+    }
+
+    /// A piece of the metadata, or a word that there is none: not known, no such piece, or more than a peer's share.
+    fn serve_metadata(&mut self, piece: u32) {
+        let Some(id) = self.extended.metadata else { return };
+        let info = self.known.as_ref().map(|k| k.info_bytes.clone()).unwrap_or_default();
+        let mut answer = MetadataMessage::answer(&info, piece);
+        if let MetadataMessage::Data { data, .. } = &answer {
+            self.metadata_out += data.len() as u64;
+            if self.metadata_out > METADATA_SHARE * info.len() as u64 {
+                answer = MetadataMessage::Reject(piece);
+            }
+        }
+        // One that asks for all at once and reads slowly is told to come again, rather than left waiting.
+        if !self.queue.push(Message::Extended { id, payload: answer.encode() }) {
+            self.queue.push(Message::Extended { id, payload: MetadataMessage::Reject(piece).encode() });
         }
     }
 
@@ -433,16 +535,21 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    fn hear_peers(&mut self, payload: &[u8]) {
-        let early = self.pex_heard.is_some_and(|at| at.elapsed() < pex::MIN_INTERVAL);
-        if early || !self.shared.uses_pex() {
-            return;
+    fn hear_peers(&mut self, payload: &[u8]) -> Step {
+        if !self.shared.uses_pex() {
+            return Ok(());
+        }
+        if self.pex_heard.is_some_and(|at| at.elapsed() < pex::MIN_INTERVAL) {
+            self.pex_hasty += 1;
+            let flood = self.pex_hasty > MAX_HASTY;
+            return if flood { Err(LinkEnd::Breach("it floods us with addresses")) } else { Ok(()) };
         }
         self.pex_heard = Some(Instant::now());
         // A peer on this machine may speak of others on it; a stranger may not make us knock on our own doors.
         let here = self.addr.ip().is_loopback();
         let added = pex::added(payload).unwrap_or_default();
-        self.shared.found(added.into_iter().filter(|a| here || !a.ip().to_canonical().is_loopback()), LinkSource::Pex);
+        self.shared.found_by_pex(added.into_iter().filter(|p| here || !p.addr.ip().to_canonical().is_loopback()));
+        Ok(())
     }
 
     fn tell_peers(&mut self) {

@@ -18,8 +18,10 @@ use super::book::Book;
 use super::budget::Budget;
 use super::handshake;
 use super::metadata::Fetch;
+use super::pex::{self, Peer};
 use super::queue::Queue;
 use super::shake::{Manner, Shake};
+use super::tracker::Counts;
 use super::utp::Utp;
 use super::wire::Message;
 use crate::units::{Layout, LinkId, PieceIndex, PieceSet};
@@ -64,6 +66,8 @@ struct LinkEntry {
     obfuscated: bool,
     outgoing: bool,
     since: Instant,
+    /// What others hear of it (BEP 11).
+    flags: u8,
 }
 
 /// A link's place in the swarm.
@@ -110,6 +114,10 @@ pub struct Shared {
     pub budget: Budget,
     pub traffic: Traffic,
     board: Mutex<BTreeMap<(u8, String), String>>,
+    /// Seeds and others by tracker.
+    counts: Mutex<HashMap<String, Counts>>,
+    /// All pieces are here.
+    pub done: watch::Sender<bool>,
     private: AtomicBool,
     /// Ends DHT and LSD, once the torrent turns out to be private.
     pub public_discovery: CancellationToken,
@@ -143,6 +151,8 @@ impl Shared {
             budget: Budget::new(),
             traffic: Traffic::default(),
             board: Mutex::default(),
+            counts: Mutex::default(),
+            done: watch::Sender::new(false),
             private: AtomicBool::new(config.private),
             public_discovery: cancel.child_token(),
             cancel,
@@ -201,15 +211,26 @@ impl Shared {
             }
         }
         if t.private {
-            self.private.store(true, Ordering::Relaxed);
-            self.public_discovery.cancel();
+            self.go_private();
         }
         self.metadata.lock().finish();
         // Links that shook hands before could not be told what we have.
         for queue in self.queues() {
-            fresh.iter().for_each(|p| queue.push(Message::Have(p.0)));
+            for p in fresh.iter() {
+                queue.push(Message::Have(p.0));
+            }
         }
         self.torrent.send_replace(Some(Arc::new(Known { layout: t.layout, info_bytes: t.info_bytes })));
+    }
+
+    /// BEP 27: from now on trackers only; whoever was found another way, before that was known, is let go.
+    fn go_private(&self) {
+        self.private.store(true, Ordering::Relaxed);
+        self.public_discovery.cancel();
+        let strangers = self.book.lock().forget_public();
+        for link in strangers {
+            self.close(link, false);
+        }
     }
 
     /// BEP 27: from the configuration or from the torrent itself.
@@ -223,9 +244,20 @@ impl Shared {
 
     /// We have a piece now.
     pub fn got(&self, piece: PieceIndex) {
-        if let Some(have) = self.have.lock().as_mut() {
-            have.insert(piece);
+        let all = self.have.lock().as_mut().is_some_and(|have| have.insert(piece) && have.is_full());
+        if all {
+            self.done.send_replace(true);
         }
+    }
+
+    /// We have a piece no longer. False when we had it not.
+    pub fn lost(&self, piece: PieceIndex) -> bool {
+        self.have.lock().as_mut().is_some_and(|have| have.remove(piece))
+    }
+
+    /// Whether we have this piece.
+    pub fn has(&self, piece: PieceIndex) -> bool {
+        self.have.lock().as_ref().is_some_and(|have| have.contains(piece))
     }
 
     /// What we have; `None` before the torrent is known.
@@ -253,6 +285,37 @@ impl Shared {
         }
         if new {
             self.dial.notify_one();
+        }
+    }
+
+    /// Addresses that a peer told of, with what it says of them.
+    pub fn found_by_pex(&self, peers: impl IntoIterator<Item = Peer>) {
+        // Two that have everything have nothing to say to each other.
+        let seeding = self.have.lock().as_ref().is_some_and(PieceSet::is_full);
+        let now = Instant::now();
+        let mut new = false;
+        {
+            let mut book = self.book.lock();
+            for p in peers.into_iter().filter(|p| !(seeding && p.flags & pex::SEED != 0)) {
+                new |= book.add(p.addr, LinkSource::Pex, now);
+                book.hint(p.addr, p.flags);
+            }
+        }
+        if new {
+            self.dial.notify_one();
+        }
+    }
+
+    /// Notes what others may hear of a peer.
+    pub fn flag(&self, link: LinkId, flag: u8) {
+        if let Some(l) = self.links.lock().get_mut(&link) {
+            l.flags |= flag;
+        }
+    }
+
+    pub fn unflag(&self, link: LinkId, flag: u8) {
+        if let Some(l) = self.links.lock().get_mut(&link) {
+            l.flags &= !flag;
         }
     }
 
@@ -330,6 +393,7 @@ impl Shared {
             obfuscated: shake.obfuscated,
             outgoing,
             since: Instant::now(),
+            flags: if outgoing { pex::REACHABLE } else { 0 } | if shake.obfuscated { pex::ENCRYPTS } else { 0 },
         };
         links.insert(link, entry);
         Ok(Place { link, queue, close })
@@ -387,13 +451,20 @@ impl Shared {
     }
 
     /// Peers that others may be told of, but for the one behind `link`.
-    pub fn dialable(&self, link: LinkId) -> Vec<SocketAddr> {
-        self.links.lock().iter().filter(|(id, _)| **id != link).filter_map(|(_, l)| l.listens).collect()
+    pub fn dialable(&self, link: LinkId) -> Vec<Peer> {
+        let links = self.links.lock();
+        let others = links.iter().filter(|(id, _)| **id != link);
+        others.filter_map(|(_, l)| Some(Peer { addr: l.listens?, flags: l.flags })).collect()
     }
 
     /// Sets one line of the status; `rank` orders them.
     pub fn post(&self, rank: u8, key: impl Into<String>, line: String) {
         self.board.lock().insert((rank, key.into()), line);
+    }
+
+    /// A tracker told how many are in the swarm.
+    pub fn counted(&self, tracker: &str, counts: Counts) {
+        self.counts.lock().insert(tracker.to_owned(), counts);
     }
 
     pub fn status(&self) -> DiscoveryStatus {
@@ -404,7 +475,11 @@ impl Shared {
         let t = &self.traffic;
         let load = |c: &AtomicU64| c.load(Ordering::Relaxed);
         let protocol = load(&t.total).saturating_sub(load(&t.payload_in)).saturating_sub(load(&t.payload_out));
+        // Each tracker knows a part of the swarm, and most know the same one.
+        let most = self.counts.lock().values().copied().max_by_key(|c| c.seeds.saturating_add(c.others));
         DiscoveryStatus {
+            seeds: most.map(|c| c.seeds),
+            others: most.map(|c| c.others),
             sources: self.board.lock().values().cloned().collect(),
             known,
             connecting,

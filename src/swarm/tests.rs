@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use librqbit_sha1_wrapper::{ISha1, Sha1};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -35,6 +35,7 @@ pub fn config(info_hash: [u8; 20], peers: Vec<SocketAddr>) -> SwarmConfig {
         peers,
         trackers: Vec::new(),
         dht: false,
+        nodes: Vec::new(),
         lsd: false,
         pex: true,
         private: false,
@@ -112,9 +113,9 @@ const SPAN: (PieceIndex, u32, u32) = (PieceIndex(2), 16384, 16384);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_swarms_exchange_all_there_is() {
-    let (full, hash) = known(5, 0..5);
+    let (full, hash) = known(40, 0..40);
     let mut seed = Side::start(config(hash, vec![]), Some(full));
-    let mut leech = Side::start(config(hash, vec![seed.addr()]), Some(known(5, [0]).0));
+    let mut leech = Side::start(config(hash, vec![seed.addr()]), Some(known(40, [0]).0));
 
     let (to_seed, info) = leech.up().await;
     assert!(info.outgoing && info.rtt.is_some() && info.source == LinkSource::User && info.client == "Sluicegate 0.1");
@@ -129,9 +130,22 @@ async fn two_swarms_exchange_all_there_is() {
     leech.swarm.send(to_seed, LinkCommand::Interested(true));
     seed.until("interest", |e| matches!(e, SwarmEvent::Interested { interested: true, .. }).then_some(())).await;
     let (piece, begin, len) = SPAN;
-    // Choked: the seed refuses by itself.
-    leech.swarm.send(to_seed, LinkCommand::Request { piece, begin, len });
-    leech.until("reject", |e| matches!(e, SwarmEvent::Rejected { piece: PieceIndex(2), .. }).then_some(())).await;
+    // Choked: the seed refuses by itself, but for what it granted.
+    let layout = Layout::new(40 * 32768, 32768).unwrap();
+    let granted = fast::allowed_set("127.0.0.1".parse().unwrap(), InfoHash(hash), &layout);
+    let refused = (1..40).map(PieceIndex).find(|p| !granted.contains(p)).unwrap();
+    leech.swarm.send(to_seed, LinkCommand::Request { piece: refused, begin, len });
+    leech.until("reject", |e| matches!(e, SwarmEvent::Rejected { piece, .. } if *piece == refused).then_some(())).await;
+    let free = *granted.iter().find(|p| p.0 != 0).unwrap();
+    let told = |e: &SwarmEvent| matches!(e, SwarmEvent::AllowedFast { piece, .. } if *piece == free);
+    assert!(leech.log.iter().any(told), "said before the reject");
+    leech.swarm.send(to_seed, LinkCommand::Request { piece: free, begin, len });
+    seed.until("request", |e| matches!(e, SwarmEvent::Requested { piece, .. } if *piece == free).then_some(())).await;
+    assert!(seed.log.iter().any(|e| matches!(e, SwarmEvent::FastGranted { piece, .. } if *piece == free)));
+    seed.swarm.send(to_leech, LinkCommand::Reject { piece: free, begin, len });
+    leech
+        .until("second reject", |e| matches!(e, SwarmEvent::Rejected { piece, .. } if *piece == free).then_some(()))
+        .await;
 
     seed.swarm.send(to_leech, LinkCommand::Choke(false));
     leech.until("unchoke", |e| matches!(e, SwarmEvent::Unchoked { .. }).then_some(())).await;
@@ -150,6 +164,11 @@ async fn two_swarms_exchange_all_there_is() {
 
     leech.swarm.announce(PieceIndex(2));
     seed.until("have", |e| matches!(e, SwarmEvent::Have { piece: PieceIndex(2), .. }).then_some(())).await;
+    // The seed's disk lost a piece: it says so, and answers for it no more.
+    seed.swarm.retract(PieceIndex(7));
+    leech.until("don't have", |e| matches!(e, SwarmEvent::DontHave { piece: PieceIndex(7), .. }).then_some(())).await;
+    leech.swarm.send(to_seed, LinkCommand::Request { piece: PieceIndex(7), begin, len });
+    leech.until("third reject", |e| matches!(e, SwarmEvent::Rejected { piece: PieceIndex(7), .. }).then_some(())).await;
     let protocol = leech.swarm.status().protocol_bytes;
     assert!((200..2000).contains(&protocol), "{protocol}");
     seed.swarm.shutdown().await;
@@ -270,7 +289,8 @@ async fn peers_are_found_through_http_trackers_and_through_peers() {
             let mut request = vec![0; 4096];
             let n = s.read(&mut request).await.unwrap_or(0);
             let _ = asked.send(String::from_utf8_lossy(&request[..n]).into_owned()).await;
-            let body = [&b"d8:intervali0e5:peers6:\x7f\x00\x00\x01"[..], &port, b"e"].concat();
+            let body =
+                [&b"d8:completei1e10:incompletei0e8:intervali0e5:peers6:\x7f\x00\x00\x01"[..], &port, b"e"].concat();
             let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
             let _ = s.write_all(&[head.as_bytes(), &body].concat()).await;
         }
@@ -283,7 +303,7 @@ async fn peers_are_found_through_http_trackers_and_through_peers() {
     let first = announces.recv().await.unwrap();
     assert!(first.contains("auth=1&info_hash=") && first.contains("event=started"), "{first}");
     assert!(first.contains(&format!("port={}&", side.addr().port())) && first.contains("left=131072&"), "{first}");
-    assert!(side.swarm.status().sources.iter().any(|s| s.ends_with("· 1 peer")));
+    assert!(side.swarm.status().sources.iter().any(|s| s.ends_with("· 1 peer · 1 seed, 0 others")));
     side.swarm.shutdown().await;
     let last = announces.recv().await.unwrap();
     assert!(last.contains("event=stopped"), "an interval of 0 is not obeyed: {last}");
@@ -307,7 +327,7 @@ async fn peers_tell_peers_about_peers_unless_the_torrent_is_private() {
     };
     let _all = [drain(hub), drain(a), drain(b)];
     let met = async {
-        while !seen.dialable(LinkId(0)).contains(&there) {
+        while !seen.dialable(LinkId(0)).iter().any(|p| p.addr == there) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
@@ -408,4 +428,26 @@ async fn the_first_packet_tells_all_and_interest_without_cause_is_taken_back() {
     let mut retreat = [0; 5];
     s.read_exact(&mut retreat).await.unwrap();
     assert_eq!(retreat, [0, 0, 0, 1, 3]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whom_the_blocklist_names_is_neither_dialled_nor_accepted() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("list.p2p");
+    std::fs::write(&file, "nobody at home:127.0.0.0-127.255.255.255\nnonsense\n").unwrap();
+    let list = Arc::new(crate::swarm::blocklist::Blocklist::load(&file).unwrap());
+    let (t, hash) = known(5, [0]);
+    let mut seed = Side::start(config(hash, vec![]), Some(t.clone()));
+    let network = crate::swarm::Network { blocklist: Some(list), ..Default::default() };
+    let side = Side::start(SwarmConfig { network, ..config(hash, vec![seed.addr()]) }, Some(t.clone()));
+    let status = side.swarm.status();
+    assert_eq!(status.known, 0, "{status:?}");
+    assert!(status.sources.contains(&"blocklist · 1 range · 1 line not understood".to_owned()), "{status:?}");
+    // Hung up on, whatever it says.
+    let mut stranger = TcpStream::connect(side.addr()).await.unwrap();
+    let end = timeout(LIMIT, stranger.read(&mut [0; 1])).await.expect("still there");
+    assert!(matches!(end, Ok(0) | Err(_)));
+    // One without a list finds the seed, which shows that it could be found.
+    let _free = Side::start(config(hash, vec![seed.addr()]), Some(t));
+    seed.up().await;
 }

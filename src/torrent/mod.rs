@@ -1,6 +1,7 @@
 //! What a torrent is and where its bytes lie: metainfo, magnet, piece hashes, the store on disk, resume data.
 
 mod bencode;
+pub mod create;
 pub mod describe;
 mod disk;
 pub mod error;
