@@ -26,7 +26,7 @@ pub struct Ours {
     stream: Stream,
     rt: Option<Runtime>,
     pub addr: SocketAddr,
-    pub cache: TempDir,
+    _cache: TempDir,
 }
 
 impl Ours {
@@ -75,7 +75,7 @@ impl Ours {
         let addr = config.listen.unwrap();
         let rt = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let stream = Stream::start(rt.handle(), source, config, Arc::new(|| ())).unwrap();
-        Ours { stream, rt: Some(rt), addr, cache }
+        Ours { stream, rt: Some(rt), addr, _cache: cache }
     }
 
     /// One that has all and has checked it.
