@@ -20,7 +20,7 @@ packages() { # family, build|test
         ;;
     debian-test)
         echo xvfb openbox xdotool xclip imagemagick ffmpeg pulseaudio pulseaudio-utils libasound2-plugins \
-            python3 python3-xlib transmission-daemon transmission-cli nginx-light
+            python3 python3-xlib transmission-daemon transmission-cli nginx-light iproute2
         ;;
     fedora-build)
         # RPM Fusion's ffmpeg-devel serves as well, and better; see fedora_notes.

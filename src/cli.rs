@@ -13,7 +13,11 @@ use std::time::Instant;
 
 use clap::{Args, Parser, Subcommand};
 #[cfg(feature = "gui")]
-use sluicegate::app::args::{PeerAddr, SeekAt, http_url, listen_addr, seconds};
+use sluicegate::app::args::{PeerAddr, SeekAt, encryption, http_url, listen_addr, seconds};
+#[cfg(feature = "gui")]
+use sluicegate::net::{Bind, Socks5};
+#[cfg(feature = "gui")]
+use sluicegate::swarm::api::Encryption;
 
 /// What a new user tries first.
 #[cfg(feature = "gui")]
@@ -70,6 +74,10 @@ struct PlayArgs {
     /// Of a torrent with several videos, play this file (its index as `info` prints it).
     #[arg(long, value_name = "INDEX", requires = "headless")]
     file: Option<usize>,
+
+    /// After the end, stay and upload to others until told to end. What lies in the cache already is checked and served too.
+    #[arg(long, requires = "headless")]
+    seed: bool,
 
     #[command(flatten)]
     measure: MeasureArgs,
@@ -139,6 +147,14 @@ struct NetArgs {
     #[arg(long)]
     no_swarm: bool,
 
+    /// Encrypt links to peers: prefer, require or off.
+    #[arg(long, value_name = "HOW", value_parser = encryption)]
+    encryption: Option<Encryption>,
+
+    /// Connect to peers over TCP only.
+    #[arg(long)]
+    no_utp: bool,
+
     /// Keep pieces here.
     #[arg(long, value_name = "DIR")]
     cache: Option<PathBuf>,
@@ -146,6 +162,26 @@ struct NetArgs {
     /// Accept peers at this address and port.
     #[arg(long, value_name = "ADDR", value_parser = listen_addr)]
     listen: Option<std::net::SocketAddr>,
+
+    /// Send only through this network interface or from this address; while it is away, nothing is sent.
+    #[arg(long, value_name = "WHERE")]
+    bind: Option<Bind>,
+
+    /// Send only by this SOCKS5 proxy: socks5://[USER:PASSWORD@]ADDRESS:PORT.
+    #[arg(long, value_name = "PROXY")]
+    proxy: Option<Socks5>,
+
+    /// With --bind, look names up at this name server.
+    #[arg(long, value_name = "ADDR")]
+    name_server: Option<std::net::IpAddr>,
+
+    /// Neither dial nor accept the addresses in this file (PeerGuardian, eMule or CIDR lines; may be gzipped).
+    #[arg(long, value_name = "FILE")]
+    blocklist: Option<PathBuf>,
+
+    /// Do not ask the router to let peers in.
+    #[arg(long)]
+    no_portmap: bool,
 }
 
 #[derive(Debug, Args)]
@@ -220,6 +256,7 @@ mod tests {
             "sluicegate film.torrent --cache /c --peer 1.2.3.4:5",
             "sluicegate play --headless x.torrent --no-dht --listen 10.77.0.4:6881 --cache d --report r --for 6 --seek 60%@3",
             "sluicegate play --headless x --no-clock --frames-md5 f --no-server --no-swarm --web-seed http://h/ --seek 1:00@1 --seek 2@2",
+            "sluicegate play --headless --seed x --for 60",
             "sluicegate play x",
             "sluicegate demo",
             "sluicegate demo --headless --for 5 --report r",
@@ -233,6 +270,7 @@ mod tests {
         for line in [
             "sluicegate play",
             "sluicegate play x --for 3",
+            "sluicegate play x --seed",
             "sluicegate play --headless x --seek 60%",
             "sluicegate info",
             "sluicegate create",

@@ -6,6 +6,7 @@
 pub mod units;
 
 pub mod engine;
+pub mod net;
 pub mod torrent;
 
 pub mod origin;
@@ -14,6 +15,7 @@ pub mod swarm;
 pub mod stream;
 
 pub mod serve;
+pub mod sim;
 
 #[cfg(feature = "gui")]
 pub mod media;

@@ -17,14 +17,16 @@ use scan::{Named, paths};
 const ARROWS: &[(&str, &[&str])] = &[
     ("units", &[]),
     ("engine", &["units"]),
+    ("net", &["units"]),
     ("torrent", &["units"]),
-    ("origin", &["units"]),
-    ("swarm", &["units", "torrent"]),
-    ("stream", &["units", "engine", "torrent", "swarm", "origin"]),
+    ("origin", &["units", "net"]),
+    ("swarm", &["units", "net", "torrent"]),
+    ("stream", &["units", "net", "engine", "torrent", "swarm", "origin"]),
     // The bid's own type, wherever the engine names it; nothing else of the engine.
     ("serve", &["units", "torrent", "engine::bid", "engine::Bid"]),
+    ("sim", &["units", "engine", "serve::allocate"]),
     ("media", &["units", "stream::reader"]),
-    ("app", &["units", "engine", "torrent", "swarm", "origin", "stream", "serve", "media"]),
+    ("app", &["units", "net", "engine", "torrent", "swarm", "origin", "stream", "serve", "media"]),
     ("ui", &["units", "app::snapshot"]),
 ];
 
@@ -207,6 +209,47 @@ fn files_stay_readable() {
         .map(|(name, lines)| format!("src/{name} has {lines} lines"))
         .collect();
     assert!(long.is_empty(), "split at {LONGEST} lines: {}", long.join(", "));
+}
+
+/// What makes a socket, looks a name up or makes an HTTP client, past the layer that keeps to the way the user chose.
+const SOCKETS: &[&str] = &[
+    "TcpStream::connect(",
+    "TcpSocket::new",
+    "TcpListener::bind(",
+    "UdpSocket::bind(",
+    "Socket::new(",
+    "lookup_host(",
+    ".to_socket_addrs(",
+    "reqwest::get(",
+];
+
+/// Listens on this machine's behalf, and is not the player: the origin server, and the demo's swarm on loopback.
+const HOSTS: &[&str] = &["serve/", "app/demo.rs", "main.rs", "cli.rs", "cli/"];
+
+/// The lines of `text` that pass the layer by; tests may, at the end of a file or in files of their own.
+fn free_sockets<'a>(file: &str, text: &'a str) -> Vec<&'a str> {
+    let stem = file.trim_end_matches(".rs").rsplit('/').next().unwrap_or_default();
+    let test_only = file.contains("/tests/")
+        || stem.ends_with("_tests")
+        || ["tests", "testing", "hostile", "transmission"].contains(&stem);
+    if test_only || file.starts_with("net/") || HOSTS.iter().any(|h| file.starts_with(h)) {
+        return Vec::new();
+    }
+    let code = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
+    let comment = |l: &str| l.trim_start().starts_with("//");
+    code.lines().filter(|l| !comment(l) && SOCKETS.iter().any(|s| l.contains(s))).collect()
+}
+
+#[test]
+fn all_sockets_are_made_in_one_layer() {
+    let free: Vec<String> = all_sources()
+        .iter()
+        .flat_map(|(name, text)| free_sockets(name, text).into_iter().map(move |l| format!("src/{name}: {}", l.trim())))
+        .collect();
+    assert!(free.is_empty(), "made past src/net, so that no chosen way binds them:\n{}", free.join("\n"));
+    let planted = "fn f() {\n    let s = TcpStream::connect(a).await;\n    // UdpSocket::bind(a)\n}\n#[cfg(test)]\nmod tests {\n    UdpSocket::bind(b)\n}\n";
+    assert_eq!(free_sockets("swarm/dial.rs", planted).len(), 1);
+    assert_eq!(free_sockets("net/socket.rs", planted).len(), 0);
 }
 
 /// Each of these must be found; without that, a checker that sees nothing would pass.

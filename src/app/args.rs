@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::swarm::api::Encryption;
 use crate::units::MediaTime;
 
 /// A place in a film.
@@ -130,6 +131,16 @@ pub fn listen_addr(s: &str) -> Result<SocketAddr, ArgError> {
     s.parse().map_err(|_| bad_addr(s))
 }
 
+/// Whether links to peers are encrypted.
+pub fn encryption(s: &str) -> Result<Encryption, ArgError> {
+    match s {
+        "prefer" => Ok(Encryption::Prefer),
+        "require" => Ok(Encryption::Require),
+        "off" => Ok(Encryption::Off),
+        _ => Err(ArgError(format!("\"{s}\" is not a way to encrypt: write prefer, require or off"))),
+    }
+}
+
 /// A web seed on the command line.
 pub fn http_url(s: &str) -> Result<String, ArgError> {
     let ok = url::Url::parse(s).is_ok_and(|u| matches!(u.scheme(), "http" | "https") && u.has_host());
@@ -230,6 +241,8 @@ mod tests {
         assert_eq!(listen_addr("6881").unwrap().port(), 6881);
         assert_eq!(listen_addr("[::]:0").unwrap().port(), 0);
         assert!(listen_addr("6881x").is_err());
+        assert_eq!(encryption("require").unwrap(), Encryption::Require);
+        assert!(encryption("").is_err());
         assert!(http_url("http://[::1]:80/f").is_ok());
         assert!(http_url("ftp://x/").is_err() && http_url("x").is_err());
     }

@@ -30,6 +30,8 @@ pub struct HeadlessOptions {
     /// From the start of the process; otherwise to the end of the film.
     pub play_for: Option<Duration>,
     pub seeks: Vec<SeekAt>,
+    /// After the end, stay and upload until ended (or until `play_for` is over).
+    pub seed: bool,
     /// As fast as it decodes.
     pub no_clock: bool,
     pub frames_md5: Option<PathBuf>,
@@ -43,7 +45,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Saving and closing takes about a second at most; waiting longer helps nobody.
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 
+/// Why it ended.
 enum End {
+    /// The film did, and there is nothing else to stay for.
     Film,
     Time,
     Interrupted,
@@ -104,19 +108,21 @@ fn play(rt: &tokio::runtime::Runtime, options: HeadlessOptions) -> u8 {
     }
     let interrupted = on_interrupt(rt, signal.clone());
     let mut line = StatusLine::new();
-    let end = watch(&session, &options, &signal, &interrupted, &mut line);
+    let mut to_the_end = false;
+    let end = watch(&session, &options, &signal, &interrupted, &mut line, &mut to_the_end);
     line.clear();
     session.close_and_wait(CLOSE_LIMIT);
-    finish(&session.facts(), end, &options)
+    finish(&session.facts(), end, to_the_end, &options)
 }
 
-/// Until there is nothing more to play.
+/// Until there is nothing more to play or to stay for. Says whether it was played to the end.
 fn watch(
     session: &Session,
     options: &HeadlessOptions,
     signal: &Signal,
     interrupted: &AtomicBool,
     line: &mut StatusLine,
+    to_the_end: &mut bool,
 ) -> End {
     let mut seeks = options.seeks.clone();
     seeks.sort_by_key(|s| std::cmp::Reverse(s.at));
@@ -138,8 +144,13 @@ fn watch(
             (f.player.phase, f.player.duration)
         });
         // The end counts only when the player said so after it heard of the last seek.
-        if phase == PlayerPhase::Ended && seeks.is_empty() && !seeked {
-            return End::Film;
+        if phase == PlayerPhase::Ended && seeks.is_empty() && !seeked && !*to_the_end {
+            *to_the_end = true;
+            if !options.seed {
+                return End::Film;
+            }
+            line.clear();
+            eprintln!("Played to the end. What is here is uploaded to whoever asks, until you press Ctrl-C.");
         }
         if phase != PlayerPhase::Ended {
             seeked = false;
@@ -194,13 +205,12 @@ pub async fn end_asked_for() {
     }
 }
 
-fn finish(facts: &Facts, end: End, options: &HeadlessOptions) -> u8 {
+fn finish(facts: &Facts, end: End, to_the_end: bool, options: &HeadlessOptions) -> u8 {
     let failure = match &end {
         End::Failed(f) => Some(f),
         _ => None,
     };
-    let ended = matches!(end, End::Film);
-    let report = Report::new(facts, options.started, usage(), ended, failure.map(|f| f.text.what.clone()));
+    let report = Report::new(facts, options.started, usage(), to_the_end, failure.map(|f| f.text.what.clone()));
     let mut code = match failure {
         Some(f) => say(f),
         None => {

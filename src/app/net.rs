@@ -7,6 +7,11 @@ use crate::app::args::PeerAddr;
 use crate::app::paths::Paths;
 use crate::app::session::NetOptions;
 use crate::app::settings::Settings;
+use crate::net::{Bind, NetRoute, Socks5};
+use crate::swarm::api::Encryption;
+
+/// Nodes of the DHT, beside the pieces.
+const DHT_NODES: &str = "dht-nodes";
 
 /// Options given for this run only.
 #[derive(Debug, Clone, Default)]
@@ -18,6 +23,13 @@ pub struct NetOverrides {
     pub no_dht: bool,
     pub no_server: bool,
     pub no_swarm: bool,
+    pub encryption: Option<Encryption>,
+    pub no_utp: bool,
+    pub bind: Option<Bind>,
+    pub proxy: Option<Socks5>,
+    pub name_server: Option<IpAddr>,
+    pub blocklist: Option<PathBuf>,
+    pub no_portmap: bool,
 }
 
 impl NetOverrides {
@@ -25,8 +37,10 @@ impl NetOverrides {
     pub fn over(&self, settings: &Settings, paths: &Paths) -> NetOptions {
         let any = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), settings.listen_port);
         let cache = self.cache.clone().or_else(|| settings.cache_folder.clone()).unwrap_or_else(|| paths.cache.clone());
+        let cache_dir = std::path::absolute(&cache).unwrap_or(cache);
         NetOptions {
-            cache_dir: std::path::absolute(&cache).unwrap_or(cache),
+            dht_nodes: Some(cache_dir.join(DHT_NODES)),
+            cache_dir,
             listen: Some(self.listen.unwrap_or(any)),
             dht: settings.dht && !self.no_dht,
             lsd: settings.lsd,
@@ -36,6 +50,23 @@ impl NetOverrides {
             use_server: settings.use_server && !self.no_server,
             use_swarm: !self.no_swarm,
             max_links: settings.max_links,
+            encryption: self.encryption.unwrap_or(settings.encryption),
+            utp: settings.utp && !self.no_utp,
+            route: self.route(settings),
+            blocklist: self.blocklist.as_ref().or(settings.blocklist.as_ref()).cloned(),
+            map_port: settings.map_port && !self.no_portmap,
+        }
+    }
+}
+
+impl NetOverrides {
+    /// Which way packets leave, by the settings with these laid over them.
+    pub fn route(&self, settings: &Settings) -> NetRoute {
+        let set = settings.route();
+        NetRoute {
+            bind: self.bind.clone().or(set.bind),
+            proxy: self.proxy.clone().or(set.proxy),
+            name_server: self.name_server.or(set.name_server),
         }
     }
 }
@@ -62,7 +93,7 @@ mod tests {
         let paths = Paths::below(std::path::Path::new("/x"));
         let n = NetOverrides::default().over(&settings, &paths);
         assert_eq!((n.cache_dir.as_path(), n.listen.unwrap().port()), (std::path::Path::new("/x/cache"), 7));
-        assert!(n.dht && n.use_server && n.use_swarm);
+        assert!(n.dht && n.use_server && n.use_swarm && n.utp && n.encryption == Encryption::Prefer);
         let o = NetOverrides {
             cache: Some("/c".into()),
             listen: Some("127.0.0.1:9".parse().unwrap()),
@@ -70,11 +101,13 @@ mod tests {
             no_dht: true,
             no_server: true,
             no_swarm: true,
+            encryption: Some(Encryption::Require),
+            no_utp: true,
             ..Default::default()
         };
         let n = o.over(&settings, &paths);
         assert_eq!((n.cache_dir.as_path(), n.listen.unwrap().port()), (std::path::Path::new("/c"), 9));
-        assert!(!n.dht && !n.use_server && !n.use_swarm);
+        assert!(!n.dht && !n.use_server && !n.use_swarm && !n.utp && n.encryption == Encryption::Require);
         assert_eq!(n.web_seeds, ["http://a/", "http://b/"]);
     }
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::app::failure::{Failure, clause, one_line};
+use crate::net::NetRoute;
 use crate::origin::{OriginError, get_small, probe_url};
 use crate::torrent::{Magnet, Metainfo, TorrentError};
 
@@ -132,14 +133,16 @@ fn from_home(line: &str) -> PathBuf {
 
 /// Looks at what the words point to. Reads files on a blocking thread and asks the server behind a web address; a caller
 /// gives up by dropping the future.
-pub async fn resolve(wanted: Wanted) -> Result<Source, Failure> {
+///
+/// A web address is asked for along `route`.
+pub async fn resolve(wanted: Wanted, route: &NetRoute) -> Result<Source, Failure> {
     match wanted {
         Wanted::Magnet(magnet) => Ok(Source::Magnet(magnet)),
         Wanted::Path(path) => match tokio::task::spawn_blocking(move || resolve_path(&path)).await {
             Ok(found) => found,
             Err(_) => Err(Failure::machine("Reading the file broke off", "Try again")),
         },
-        Wanted::Url(url) => resolve_url(url).await,
+        Wanted::Url(url) => resolve_url(url, route).await,
     }
 }
 
@@ -204,7 +207,7 @@ fn parse_torrent(bytes: &[u8], name: &str) -> Result<Source, Failure> {
     Metainfo::parse(bytes).map(|meta| Source::Torrent(Arc::new(meta))).map_err(refused)
 }
 
-async fn resolve_url(url: String) -> Result<Source, Failure> {
+async fn resolve_url(url: String, route: &NetRoute) -> Result<Source, Failure> {
     let shown = shown_url(&url);
     let failed = |e: OriginError| {
         let advice = match e {
@@ -213,9 +216,9 @@ async fn resolve_url(url: String) -> Result<Source, Failure> {
         };
         Failure::input(format!("{shown} cannot be opened: {}", clause(&e.to_string())), advice)
     };
-    let probe = probe_url(&url).await.map_err(failed)?;
+    let probe = probe_url(route, &url).await.map_err(failed)?;
     if probe.is_torrent {
-        return parse_torrent(&get_small(&url, TORRENT_MAX as usize).await.map_err(failed)?, &shown);
+        return parse_torrent(&get_small(route, &url, TORRENT_MAX as usize).await.map_err(failed)?, &shown);
     }
     if !probe.ranges {
         let what =

@@ -26,6 +26,8 @@ use crate::app::open::Wanted;
 use crate::app::signal::Signal;
 use crate::app::snapshot::{FileChoice, Opening, Playing};
 use crate::media::api::PlayerOptions;
+use crate::net::NetRoute;
+use crate::swarm::api::Encryption;
 use crate::units::MediaTime;
 
 pub use facts::{Facts, PeerFacts};
@@ -44,6 +46,16 @@ pub struct NetOptions {
     pub use_server: bool,
     pub use_swarm: bool,
     pub max_links: usize,
+    pub encryption: Encryption,
+    pub utp: bool,
+    /// Which way packets leave.
+    pub route: NetRoute,
+    /// A file of addresses that are neither dialled nor accepted.
+    pub blocklist: Option<PathBuf>,
+    /// Ask the router to let peers in.
+    pub map_port: bool,
+    /// Where nodes of the DHT are remembered.
+    pub dht_nodes: Option<PathBuf>,
 }
 
 /// What to open.

@@ -3,9 +3,12 @@
 //! Invariant: no settings file can keep the player from starting. What is wrong in it is named in one sentence, and the
 //! default is used in its place.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use crate::app::paths::{read_bounded, write_atomic};
+use crate::net::{Bind, NetRoute, Socks5};
+use crate::swarm::api::Encryption;
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
@@ -15,11 +18,19 @@ pub struct Settings {
     pub lsd: bool,
     pub pex: bool,
     pub max_links: usize,
+    pub encryption: Encryption,
+    pub utp: bool,
     pub use_server: bool,
     pub web_seeds: Vec<String>,
     pub cache_folder: Option<PathBuf>,
     /// 0 to 1; `None` keeps the last one used.
     pub volume: Option<f32>,
+    /// Which way packets leave. What is wrong here is closed, not left out: see [`Settings::close`].
+    pub bind: Option<Bind>,
+    pub proxy: Option<Socks5>,
+    pub name_server: Option<IpAddr>,
+    pub blocklist: Option<PathBuf>,
+    pub map_port: bool,
 }
 
 impl Default for Settings {
@@ -31,16 +42,25 @@ impl Default for Settings {
             pex: true,
             // Past some dozens, more links only share out the same access line; fewer would miss rare pieces.
             max_links: 60,
+            encryption: Encryption::Prefer,
+            utp: true,
             use_server: true,
             web_seeds: Vec::new(),
             cache_folder: None,
             volume: None,
+            bind: None,
+            proxy: None,
+            name_server: None,
+            blocklist: None,
+            map_port: true,
         }
     }
 }
 
 /// The template with comments that a first start leaves for the user to find.
 const TEMPLATE: &str = include_str!("../../assets/settings.toml");
+/// No interface has this name: what the user wished is not known, so nothing leaves.
+const CLOSED: &str = "(what the settings were meant to say)";
 /// A larger file is not one of ours.
 const FILE_MAX: u64 = 256 << 10;
 /// More web seeds than this are a mistake: each would be probed at every start.
@@ -57,11 +77,25 @@ impl Settings {
                     let (settings, problem) = Self::parse(&text);
                     (settings, problem.map(|p| format!("{p} (in {name})")))
                 }
-                Err(_) => (Self::default(), Some(format!("The settings are not text and were left out: {name}"))),
+                Err(e) => {
+                    let settings = Self::default().closed_where_named(&String::from_utf8_lossy(e.as_bytes()));
+                    (settings, Some(format!("The settings are not text and were left out: {name}")))
+                }
             },
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => (Self::default(), None),
-            Err(e) => (Self::default(), Some(format!("The settings could not be read: {name}: {e}"))),
+            Err(e) => {
+                let mut settings = Self::default();
+                if e.kind() != std::io::ErrorKind::FileTooLarge {
+                    settings.close();
+                }
+                (settings, Some(format!("The settings could not be read: {name}: {e}")))
+            }
         }
+    }
+
+    /// Which way packets leave.
+    pub fn route(&self) -> NetRoute {
+        NetRoute { bind: self.bind.clone(), proxy: self.proxy.clone(), name_server: self.name_server }
     }
 
     /// Reads the words of a file.
@@ -71,7 +105,8 @@ impl Settings {
             Ok(table) => table,
             Err(e) => {
                 let line = e.span().map_or(1, |s| text.bytes().take(s.start).filter(|b| *b == b'\n').count() + 1);
-                return (settings, Some(format!("The settings were left out: line {line} is not TOML")));
+                let said = format!("The settings were left out: line {line} is not TOML");
+                return (settings.closed_where_named(text), Some(said));
             }
         };
         let wrong: Vec<&str> = table.iter().filter(|(k, v)| !settings.set(k, v)).map(|(k, _)| k.as_str()).collect();
@@ -85,13 +120,35 @@ impl Settings {
         (settings, problem)
     }
 
+    /// The way out that the user wished is not understood. The system's own is not what was wished, so there is none.
+    fn close(&mut self) -> bool {
+        self.bind = Some(Bind::Interface(CLOSED.to_owned()));
+        false
+    }
+
+    /// Of settings that cannot be read at all, whether they may have named a way out.
+    fn closed_where_named(mut self, text: &str) -> Self {
+        let named =
+            |l: &str| ["bind", "proxy"].iter().any(|k| l.trim_start().trim_start_matches(['"', '\'']).starts_with(k));
+        if text.lines().any(named) {
+            self.close();
+        }
+        self
+    }
+
     /// False when the key is not known or its value makes no sense.
     fn set(&mut self, key: &str, value: &toml::Value) -> bool {
         let flag = |to: &mut bool| value.as_bool().map(|b| *to = b).is_some();
         match key {
             "dht" => flag(&mut self.dht),
             "lsd" => flag(&mut self.lsd),
+            "map_port" => flag(&mut self.map_port),
             "pex" => flag(&mut self.pex),
+            "utp" => flag(&mut self.utp),
+            "encryption" => {
+                let policy = value.as_str().and_then(|s| crate::app::args::encryption(s).ok());
+                policy.map(|p| self.encryption = p).is_some()
+            }
             "use_server" => flag(&mut self.use_server),
             "listen_port" => value.as_integer().and_then(|n| n.try_into().ok()).map(|n| self.listen_port = n).is_some(),
             "max_links" => {
@@ -106,6 +163,21 @@ impl Settings {
                 let path = value.as_str().map(PathBuf::from).filter(|p| p.is_absolute());
                 path.map(|p| self.cache_folder = Some(p)).is_some()
             }
+            "blocklist" => {
+                let path = value.as_str().map(PathBuf::from).filter(|p| p.is_absolute());
+                path.map(|p| self.blocklist = Some(p)).is_some()
+            }
+            "name_server" => {
+                value.as_str().and_then(|s| s.parse().ok()).map(|ip| self.name_server = Some(ip)).is_some()
+            }
+            "bind" => match value.as_str().and_then(|s| s.parse().ok()) {
+                Some(bind) => self.bind.replace(bind).is_none(),
+                None => self.close(),
+            },
+            "proxy" => match value.as_str().and_then(|s| s.parse().ok()) {
+                Some(proxy) => self.proxy.replace(proxy).is_none(),
+                None => self.close(),
+            },
             "web_seeds" => {
                 let list = value.as_array().filter(|l| l.len() <= WEB_SEEDS_MAX);
                 let urls = list.and_then(|l| {
@@ -147,6 +219,8 @@ mod tests {
             "volume = nan",
             "volume = 2.0",
             "max_links = 0",
+            "encryption = \"some\"",
+            "utp = 1",
             "cache_folder = \"x\"",
             "web_seeds = [\"ftp://h\"]",
             "web_seeds = 3",
@@ -157,8 +231,28 @@ mod tests {
             assert_eq!(s, Settings::default(), "{bad}");
             assert!(p.unwrap().contains("left out"));
         }
+        let (s, p) = Settings::parse("encryption = \"off\"\nutp = false");
+        assert_eq!((s.encryption, s.utp, p), (Encryption::Off, false, None));
         let (s, p) = Settings::parse("lsd = false\nfoo = 1\nbar = 2");
         assert!(!s.lsd && p.unwrap().contains("1 more"));
+    }
+
+    #[test]
+    fn a_way_out_that_is_not_understood_is_none_at_all() {
+        let (s, p) = Settings::parse("bind = \"wg0\"\nproxy = \"socks5://127.0.0.1:9050\"\nname_server = \"10.2.0.1\"");
+        assert_eq!((p, s.bind), (None, Some(Bind::Interface("wg0".into()))));
+        assert_eq!(s.proxy.unwrap().addr.port(), 9050);
+        for bad in [
+            "bind = 5",
+            "bind = \"10.0.0.1:80\"",
+            "proxy = \"proxy.example:1\"",
+            "bind = \"wg0",
+            "x = = 1\n \"proxy\" = 2",
+        ] {
+            let (s, p) = Settings::parse(bad);
+            let bind = s.bind.unwrap_or_else(|| panic!("open: {bad}"));
+            assert!(p.is_some() && NetRoute { bind: Some(bind), ..Default::default() }.way().is_err(), "{bad}");
+        }
     }
 
     #[test]

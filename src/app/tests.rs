@@ -38,6 +38,7 @@ fn headless(path: PathBuf, dir: &Path) -> HeadlessOptions {
         seeks: Vec::new(),
         no_clock: true,
         frames_md5: None,
+        seed: false,
         report: Some(dir.join("report.json")),
         started: Instant::now(),
     }

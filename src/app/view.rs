@@ -180,6 +180,8 @@ mod tests {
             source: LinkSource::Pex,
             outgoing: true,
             rtt: None,
+            encrypted: false,
+            utp: false,
         };
         let mut view = LinkView { interested: true, choking: true, peer_interested: true, ..Default::default() };
         assert_eq!(flags(&info, &view), "DuX");

@@ -5,6 +5,9 @@ use std::io::Write;
 
 use sluicegate::app::Failure;
 use sluicegate::app::open::{Source, classify_os, file_name, resolve, shown_url};
+use sluicegate::app::paths::Paths;
+use sluicegate::app::settings::Settings;
+use sluicegate::net::NetRoute;
 use sluicegate::torrent::describe;
 
 use super::fail;
@@ -25,6 +28,15 @@ fn no_torrent(name: &str) -> Failure {
     Failure::input(format!("{name} is not a torrent"), "Give a .torrent file, its web address or a magnet link")
 }
 
+/// A web address is asked for the way the settings say.
+fn route() -> NetRoute {
+    let (settings, problem) = Settings::load(&Paths::find().settings_file());
+    if let Some(problem) = problem {
+        eprintln!("{problem}.");
+    }
+    settings.route()
+}
+
 fn describe(uri: &OsStr, json: bool) -> Result<String, Failure> {
     let wanted = classify_os(uri)?;
     let rt = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -33,7 +45,7 @@ fn describe(uri: &OsStr, json: bool) -> Result<String, Failure> {
         serde_json::to_string_pretty(v)
             .map_err(|e| Failure::machine(format!("JSON could not be written: {e}"), "Try again"))
     };
-    match rt.block_on(resolve(wanted))? {
+    match rt.block_on(resolve(wanted, &route()))? {
         Source::Torrent(meta) if json => pretty(&describe::json(&meta)),
         Source::Torrent(meta) => Ok(describe::text(&meta)),
         Source::Magnet(magnet) if json => pretty(&describe::magnet_json(&magnet)),

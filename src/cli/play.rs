@@ -25,6 +25,13 @@ impl From<NetArgs> for NetOverrides {
             no_dht: a.no_dht,
             no_server: a.no_server,
             no_swarm: a.no_swarm,
+            encryption: a.encryption,
+            no_utp: a.no_utp,
+            bind: a.bind,
+            proxy: a.proxy,
+            name_server: a.name_server,
+            blocklist: a.blocklist,
+            no_portmap: a.no_portmap,
         }
     }
 }
@@ -43,7 +50,10 @@ pub fn play(args: PlayArgs, entered: Instant) -> u8 {
         return window(Some(args.uri), args.net);
     }
     match classify_os(&args.uri) {
-        Ok(wanted) => headless::run(options(Opened::Wanted(wanted), args.file, args.measure, args.net, entered)),
+        Ok(wanted) => headless::run(HeadlessOptions {
+            seed: args.seed,
+            ..options(Opened::Wanted(wanted), args.file, args.measure, args.net, entered)
+        }),
         Err(failure) => fail(&failure),
     }
 }
@@ -63,6 +73,7 @@ pub fn demo(args: DemoArgs, entered: Instant) -> u8 {
                 net,
                 file: None,
                 play_for: None,
+                seed: false,
                 seeks: Vec::new(),
                 no_clock: false,
                 frames_md5: None,
@@ -80,6 +91,7 @@ fn options(opened: Opened, file: Option<usize>, m: MeasureArgs, net: NetArgs, en
         net: net.into(),
         file,
         play_for: m.play_for,
+        seed: false,
         seeks: m.seek,
         no_clock: m.no_clock,
         frames_md5: m.frames_md5,

@@ -21,13 +21,13 @@ mod hedge;
 mod links;
 mod playout;
 mod priority;
-mod rng;
+pub(crate) mod rng;
 mod schedule;
 mod server;
 pub mod snapshot;
 mod trust;
 mod upload;
-mod view;
+pub mod view;
 mod zones;
 
 #[cfg(test)]

@@ -94,3 +94,29 @@ impl Engine {
         })
     }
 }
+
+/// What is forecast of one outstanding request, as it was when the request was sent; the deviation is the link's by now.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Forecast {
+    /// When the block should be here.
+    pub expected: Instant,
+    /// Mean deviation of the link's blocks from their forecasts; `None` while it has answered nothing.
+    pub deviation: Option<std::time::Duration>,
+    /// The link had answered nothing yet: a guess.
+    pub guess: bool,
+}
+
+impl Engine {
+    /// The forecast of a request under way.
+    pub fn forecast(&self, link: crate::units::LinkId, block: crate::units::BlockRef) -> Option<Forecast> {
+        let l = self.links.get(&link)?;
+        let ask = l.asks.iter().rev().find(|a| a.block == block)?;
+        let deviation = l.lateness.mean().map(|_| std::time::Duration::from_secs_f64(l.lateness.dev().clamp(0.0, 1e6)));
+        Some(Forecast { expected: ask.expected, deviation, guess: ask.guess })
+    }
+
+    /// Payload bytes so far.
+    pub fn totals(&self) -> super::snapshot::Totals {
+        self.totals
+    }
+}

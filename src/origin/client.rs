@@ -3,12 +3,14 @@
 //! Redirects are not left to reqwest because the final URL must be checked, remembered and its credentials dropped.
 //! One client for all servers: what was learnt of a URL on one connection is then fetched over the same, still warm one.
 
+use std::collections::HashMap;
 use std::error::Error as _;
 use std::io;
 use std::net::IpAddr;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use reqwest::header::{ACCEPT_ENCODING, LOCATION, RANGE};
 use reqwest::{Client, Response, Version};
 use url::{Host, Url};
@@ -16,6 +18,7 @@ use url::{Host, Url};
 use super::check;
 use super::error::{Fault, OriginError};
 use super::map::host_of;
+use crate::net::{HttpWay, NetRoute, RouteError, http_way, routed};
 use crate::units::ByteRange;
 
 /// Names, TCP and TLS together: longer than any usable server takes.
@@ -35,11 +38,10 @@ pub(super) const MAX_IDLE: usize = 8;
 const SMALL_BODY: u64 = 4 * 1024;
 const SMALL_BODY_WAIT: Duration = Duration::from_millis(300);
 
-type Made = LazyLock<Result<Client, String>>;
-
-static WORLD: Made = LazyLock::new(|| builder().build().map_err(|e| root_cause(&e)));
-/// A proxy from the environment is for the world, never for this machine itself.
-static LOOPBACK: Made = LazyLock::new(|| builder().no_proxy().build().map_err(|e| root_cause(&e)));
+/// One client for each way out; there are two unless the user changes the way while a tunnel comes and goes.
+static CLIENTS: LazyLock<Mutex<HashMap<HttpWay, Client>>> = LazyLock::new(Mutex::default);
+/// Ways remembered; beyond, all are made anew.
+const MAX_WAYS: usize = 8;
 
 fn builder() -> reqwest::ClientBuilder {
     Client::builder()
@@ -55,9 +57,33 @@ fn builder() -> reqwest::ClientBuilder {
 }
 
 /// The client to reach `url` by. Fails where no TLS set-up is possible at all.
-pub(super) fn client_for(url: &Url) -> Result<&'static Client, OriginError> {
-    let made = if is_loopback(url) { &LOOPBACK } else { &WORLD };
-    made.as_ref().map_err(|e| OriginError::Client(e.clone()))
+///
+/// Not kept where it fails: the interface may be there the next time.
+pub(super) fn client_for(route: &NetRoute, url: &Url) -> Result<Client, Fault> {
+    let way = http_way(route, url).map_err(|e| Fault::Break(clause(&e)))?;
+    let mut clients = CLIENTS.lock();
+    if let Some(client) = clients.get(&way) {
+        return Ok(client.clone());
+    }
+    let made = routed(builder(), &way).map_err(|e| Fault::Break(clause(&e)))?.build();
+    let client =
+        made.map_err(|e| Fault::Refused(format!("cannot be reached from this machine: {}", root_cause(&e))))?;
+    if clients.len() >= MAX_WAYS {
+        clients.clear();
+    }
+    clients.insert(way, client.clone());
+    Ok(client)
+}
+
+/// A sentence, to go on after the server's name.
+fn clause(e: &RouteError) -> String {
+    let said = e.to_string();
+    let said = said.trim_end_matches('.');
+    format!(
+        "cannot be asked: {}{}",
+        said.get(..1).unwrap_or_default().to_lowercase(),
+        said.get(1..).unwrap_or_default()
+    )
 }
 
 /// A response whose redirects are followed.
@@ -89,12 +115,12 @@ impl Opened {
 }
 
 /// GETs `url`, ranged where a range is given, following redirects. Returns on headers; their sense is not checked.
-pub(super) async fn open(url: &Url, range: Option<ByteRange>) -> Result<Opened, Fault> {
+pub(super) async fn open(route: &NetRoute, url: &Url, range: Option<ByteRange>) -> Result<Opened, Fault> {
     let mut at = url.clone();
     let mut fresh = true;
     let mut seen = vec![at.clone()];
     loop {
-        let client = client_for(&at).map_err(|e| Fault::Refused(e.to_string()))?;
+        let client = client_for(route, &at)?;
         // What a response's bytes mean depends on their offsets: never a compressed form of them.
         let mut request = client.get(at.clone()).header(ACCEPT_ENCODING, "identity");
         if let Some(r) = range {
@@ -194,6 +220,9 @@ pub(super) fn describe(e: &reqwest::Error) -> String {
         return "did not answer".into();
     }
     let cause = root_cause(e);
+    if let Some(e) = route_error(e) {
+        return clause(&e);
+    }
     if cause.contains("failed to lookup address") {
         return "has a name that does not exist, or there is no network".into();
     }
@@ -201,6 +230,19 @@ pub(super) fn describe(e: &reqwest::Error) -> String {
         return format!("cannot be connected to: {cause}");
     }
     format!("broke off: {cause}")
+}
+
+/// The reason a name was not looked up, or no socket was made, the way the user chose.
+fn route_error(e: &reqwest::Error) -> Option<RouteError> {
+    let mut source = e.source();
+    while let Some(s) = source {
+        let io = s.downcast_ref::<io::Error>().and_then(|io| io.get_ref()?.downcast_ref());
+        if let Some(e) = s.downcast_ref::<RouteError>().or(io) {
+            return Some(e.clone());
+        }
+        source = s.source();
+    }
+    None
 }
 
 fn root_cause(e: &reqwest::Error) -> String {

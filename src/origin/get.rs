@@ -10,6 +10,7 @@ use super::check::{self, content_length, content_range, content_type, usable};
 use super::client::{Opened, STALL_TIMEOUT, blame, describe, open};
 use super::error::{Fault, OriginError};
 use super::map::{host_of, parse};
+use crate::net::NetRoute;
 use crate::units::ByteRange;
 
 /// Bytes looked at to tell a torrent from a video.
@@ -34,9 +35,9 @@ pub struct UrlProbe {
 
 /// Looks at the first bytes behind `url`. Fails where nothing playable can be there: no such file, a web page, a file
 /// of unknown length.
-pub async fn probe_url(url: &str) -> Result<UrlProbe, OriginError> {
+pub async fn probe_url(route: &NetRoute, url: &str) -> Result<UrlProbe, OriginError> {
     let asked = parse(url)?;
-    let mut opened = open(&asked, Some(ByteRange::new(0, HEAD))).await.map_err(|f| blame(&asked, f))?;
+    let mut opened = open(route, &asked, Some(ByteRange::new(0, HEAD))).await.map_err(|f| blame(&asked, f))?;
     let host = opened.url.clone();
     look(&mut opened).await.map_err(|f| blame(&host, f))
 }
@@ -100,16 +101,16 @@ async fn next(response: &mut Response) -> Result<Option<Bytes>, Fault> {
 }
 
 /// Fetches a file of at most `max` bytes whole: a .torrent. Fails on anything longer, and after a minute.
-pub async fn get_small(url: &str, max: usize) -> Result<Bytes, OriginError> {
+pub async fn get_small(route: &NetRoute, url: &str, max: usize) -> Result<Bytes, OriginError> {
     let asked = parse(url)?;
-    match tokio::time::timeout(SMALL_TIMEOUT, whole(&asked, max)).await {
+    match tokio::time::timeout(SMALL_TIMEOUT, whole(route, &asked, max)).await {
         Ok(result) => result,
         Err(_) => Err(blame(&asked, Fault::Break("is too slow".into()))),
     }
 }
 
-async fn whole(asked: &Url, max: usize) -> Result<Bytes, OriginError> {
-    let mut opened = open(asked, None).await.map_err(|f| blame(asked, f))?;
+async fn whole(route: &NetRoute, asked: &Url, max: usize) -> Result<Bytes, OriginError> {
+    let mut opened = open(route, asked, None).await.map_err(|f| blame(asked, f))?;
     let at = opened.url.clone();
     let (status, headers) = (opened.response.status(), opened.response.headers());
     usable(status, headers).map_err(|f| blame(&at, f))?;

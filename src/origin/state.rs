@@ -18,6 +18,7 @@ use super::check::{Told, check};
 use super::client::{MAX_IDLE, Opened, open};
 use super::error::Fault;
 use super::{fetch, map, probe};
+use crate::net::NetRoute;
 use crate::units::{ByteRange, FetchId, OriginId};
 
 /// Requests at once to one server. The engine asks for far fewer; this only bounds sockets should it ever not.
@@ -36,10 +37,17 @@ pub struct Origin {
 impl Origin {
     /// Starts to reach the server at once: the probe is a ranged GET of one byte, on a connection that is kept.
     /// Answers with [`OriginEvent::Up`] or [`OriginEvent::Down`].
-    pub fn start(rt: &Handle, id: OriginId, map: OriginMap, events: mpsc::Sender<OriginEvent>) -> Origin {
+    pub fn start(
+        rt: &Handle,
+        id: OriginId,
+        map: OriginMap,
+        route: NetRoute,
+        events: mpsc::Sender<OriginEvent>,
+    ) -> Origin {
         let shared = Arc::new(Shared {
             id,
             map,
+            route,
             events,
             root: CancellationToken::new(),
             down: CancellationToken::new(),
@@ -104,6 +112,7 @@ struct Inner {
 pub(super) struct Shared {
     id: OriginId,
     pub map: OriginMap,
+    route: NetRoute,
     events: mpsc::Sender<OriginEvent>,
     /// The owner is gone.
     pub root: CancellationToken,
@@ -123,7 +132,7 @@ impl Shared {
         let url = map::parse(&p.url).map_err(|e| Fault::Refused(e.to_string()))?;
         let html = is_page_name(url.path());
         let ask = async |url: &Url| {
-            let opened = open(url, Some(local)).await?;
+            let opened = open(&self.route, url, Some(local)).await?;
             let told = check(opened.response.status(), opened.response.headers(), local, Some(p.range.len()), html)?;
             Ok::<_, Fault>((opened, told))
         };

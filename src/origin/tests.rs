@@ -13,6 +13,7 @@ use tokio::sync::{Barrier, mpsc};
 use super::api::{OriginEvent, OriginMap};
 use super::testing::*;
 use super::{Origin, OriginError, get_small, probe_url, web_seed_map};
+use crate::net::NetRoute;
 use crate::units::{ByteRange, FetchId, OriginId};
 
 mod tls;
@@ -21,7 +22,7 @@ const F: FetchId = FetchId(1);
 
 fn start(map: OriginMap) -> (Origin, mpsc::Receiver<OriginEvent>) {
     let (tx, rx) = mpsc::channel(4);
-    (Origin::start(&Handle::current(), OriginId(0), map, tx), rx)
+    (Origin::start(&Handle::current(), OriginId(0), map, NetRoute::default(), tx), rx)
 }
 
 async fn up(rx: &mut mpsc::Receiver<OriginEvent>) {
@@ -431,21 +432,21 @@ async fn a_url_that_the_user_opens_is_told_apart() {
         say(stream, &head, body).await.filter(|_| !close)
     })
     .await;
-    let v = probe_url(&server.url("/to")).await.unwrap();
+    let v = probe_url(&NetRoute::default(), &server.url("/to")).await.unwrap();
     assert_eq!((v.len, v.ranges, v.is_torrent), (100_000, true, false));
     assert!(v.final_url.ends_with("/v"));
-    assert!(probe_url(&server.url("/t")).await.unwrap().is_torrent);
-    assert!(!probe_url(&server.url("/ignores")).await.unwrap().ranges);
+    assert!(probe_url(&NetRoute::default(), &server.url("/t")).await.unwrap().is_torrent);
+    assert!(!probe_url(&NetRoute::default(), &server.url("/ignores")).await.unwrap().ranges);
     for bad in ["/page", "/endless", "/none"] {
-        assert!(matches!(probe_url(&server.url(bad)).await, Err(OriginError::Refused { .. })), "{bad}");
+        assert!(matches!(probe_url(&NetRoute::default(), &server.url(bad)).await, Err(OriginError::Refused { .. })), "{bad}");
     }
-    assert_eq!(get_small(&server.url("/t"), 1000).await.unwrap().len(), 32);
+    assert_eq!(get_small(&NetRoute::default(), &server.url("/t"), 1000).await.unwrap().len(), 32);
     for big in ["/huge", "/endless"] {
-        assert!(matches!(get_small(&server.url(big), 1000).await, Err(OriginError::TooLarge { .. })), "{big}");
+        assert!(matches!(get_small(&NetRoute::default(), &server.url(big), 1000).await, Err(OriginError::TooLarge { .. })), "{big}");
     }
-    assert!(matches!(probe_url("ftp://h/x").await, Err(OriginError::BadUrl(_))));
+    assert!(matches!(probe_url(&NetRoute::default(), "ftp://h/x").await, Err(OriginError::BadUrl(_))));
     let secret = server.url("/none").replace("http://", "http://user:hunter2@");
-    for e in [probe_url(&secret).await.unwrap_err(), get_small(&secret, 9).await.unwrap_err()] {
+    for e in [probe_url(&NetRoute::default(), &secret).await.unwrap_err(), get_small(&NetRoute::default(), &secret, 9).await.unwrap_err()] {
         assert!(!e.to_string().contains("hunter2") && !format!("{e:?}").contains("hunter2"), "{e}");
     }
     assert!(

@@ -77,6 +77,8 @@ pub(super) struct Driver {
     sum_key: RandomState,
     actions: Vec<Action>,
     published: Clock,
+    /// Something happened since.
+    unpublished: bool,
     saved: Clock,
     dirty: bool,
     failed: bool,
@@ -95,6 +97,7 @@ impl Driver {
             sum_key: RandomState::new(),
             actions: Vec::new(),
             published: now - PUBLISH_EVERY,
+            unpublished: true,
             saved: now,
             dirty: false,
             failed: false,
@@ -129,6 +132,8 @@ impl Driver {
             self.publish(now);
             self.save_now_and_then();
             let wakeup = self.p.engine.next_wakeup().map(|t| self.start + Duration::from_nanos(t.0));
+            // The last of several changes must show as well, also when nothing follows it.
+            let publish = (self.unpublished && !self.failed).then(|| self.published + PUBLISH_EVERY);
             let room = self.jobs.len() < JOBS;
             tokio::select! {
                 biased;
@@ -142,7 +147,9 @@ impl Driver {
                 Some(event) = self.p.origin_rx.recv(), if room => self.take_origin(event, &mut batch),
                 Some(event) = self.p.swarm_rx.recv(), if room => self.take_swarm(event, &mut batch),
                 () = sleep_until(wakeup) => batch.push(Event::Tick),
+                () = sleep_until(publish) => continue,
             }
+            self.unpublished = true;
             self.drain(&mut events, &mut batch);
         }
     }
@@ -481,6 +488,7 @@ impl Driver {
             e.pieces = before;
         }
         self.published = Clock::now();
+        self.unpublished = false;
         let mut servers = self.p.origins.lines();
         servers.extend(self.p.refused.iter().cloned());
         let discovery = self.p.swarm.as_ref().map(Swarm::status).unwrap_or_default();

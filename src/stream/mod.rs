@@ -24,6 +24,8 @@ pub use error::StreamError;
 pub use status::{StreamPeer, StreamStatus};
 
 use crate::engine::{self, Event};
+use crate::swarm::Network;
+use crate::swarm::api::Encryption;
 use crate::torrent::{Magnet, Metainfo, Store};
 use crate::units::MediaTime;
 use reader::Reader;
@@ -46,6 +48,12 @@ pub struct StreamConfig {
     pub use_server: bool,
     pub use_swarm: bool,
     pub max_links: usize,
+    /// Whether links to peers are encrypted.
+    pub encryption: Encryption,
+    /// Links over uTP beside those over TCP.
+    pub utp: bool,
+    /// Which way packets leave, and who may not be met.
+    pub network: Network,
 }
 
 /// What to stream.

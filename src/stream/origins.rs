@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+use crate::net::NetRoute;
 use crate::origin::api::{OriginEvent, OriginMap, OriginPart};
 use crate::origin::{Origin, display_url, web_seed_map};
 use crate::torrent::{Metainfo, web_seed_input};
@@ -50,6 +51,7 @@ impl Servers {
         meta: &Metainfo,
         plain_url: Option<&str>,
         extra: &[String],
+        route: &NetRoute,
         events: &mpsc::Sender<OriginEvent>,
     ) -> (Self, Vec<String>) {
         let mut servers = Self::default();
@@ -67,7 +69,7 @@ impl Servers {
             match each {
                 Ok((url, map)) if servers.all.len() < MOST && servers.all.values().all(|s| s.url != url) => {
                     let id = OriginId(servers.all.len() as u32);
-                    let origin = Origin::start(rt, id, map, events.clone());
+                    let origin = Origin::start(rt, id, map, route.clone(), events.clone());
                     servers.all.insert(id, Server { origin, url, left: None });
                 }
                 Ok(_) => {}

@@ -5,13 +5,15 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 
 use super::driver::{Driver, Parts};
 use super::{Order, Shared, StreamConfig, StreamError, StreamSource, StreamStatus};
 use crate::engine::{Engine, Event};
-use crate::origin::probe_url;
+use crate::origin::{get_small, probe_url};
 use crate::swarm::Swarm;
 use crate::swarm::api::{KnownTorrent, LinkInfo, SwarmConfig, SwarmEvent};
 use crate::torrent::{DiskPool, Magnet, Metainfo, Store};
@@ -24,6 +26,8 @@ const ORIGIN_EVENTS: usize = 256;
 /// Threads for the store: one hashes while another writes.
 const DISK_THREADS: usize = 2;
 const PUBLISH_EVERY: Duration = Duration::from_millis(250);
+/// The largest .torrent file that is taken from an address in a magnet link.
+const MAX_TORRENT: usize = 64 << 20;
 
 /// Runs a stream from start to stop. Failures are told to the viewer and leave what was downloaded as it is.
 pub(super) async fn run(
@@ -63,7 +67,14 @@ pub(super) async fn run(
     }
     let (origin_tx, origin_rx) = mpsc::channel(ORIGIN_EVENTS);
     let (origins, refused) = if config.use_server || plain_url.is_some() {
-        super::origins::Servers::start(&rt, &meta, plain_url.as_deref(), &config.web_seeds, &origin_tx)
+        super::origins::Servers::start(
+            &rt,
+            &meta,
+            plain_url.as_deref(),
+            &config.web_seeds,
+            &config.network.route,
+            &origin_tx,
+        )
     } else {
         Default::default()
     };
@@ -137,7 +148,10 @@ impl Prelude {
                 }
                 // Without peers there is nobody to ask for the metadata, whatever servers the link names.
                 self.start(rt, magnet_config(&magnet, config), None, events)?;
-                let info = self.metadata(shared).await;
+                let info = tokio::select! {
+                    info = self.metadata(shared) => info,
+                    info = from_sources(&magnet, config) => info,
+                };
                 let meta = Arc::new(Metainfo::from_info(info, &magnet)?);
                 let (store, have) = open_store(config, &meta).await?;
                 if let Some(swarm) = &self.swarm {
@@ -146,7 +160,8 @@ impl Prelude {
                 Ok((meta, store, have))
             }
             StreamSource::Video { url } => {
-                let probe = probe_url(&url).await.map_err(|e| StreamError::Origin(e.to_string()))?;
+                let probe =
+                    probe_url(&config.network.route, &url).await.map_err(|e| StreamError::Origin(e.to_string()))?;
                 let meta = Metainfo::plain_video(&url, probe.len)
                     .ok_or_else(|| StreamError::Origin("This video has no length, so it cannot be streamed.".into()))?;
                 let meta = Arc::new(meta);
@@ -208,11 +223,15 @@ fn swarm_config(meta: &Metainfo, peers: &[std::net::SocketAddr], config: &Stream
         listen: config.listen,
         peers: config.peers.iter().chain(peers).copied().collect(),
         trackers: meta.trackers.clone(),
+        nodes: meta.nodes.clone(),
         dht: config.dht,
         lsd: config.lsd,
         pex: config.pex,
         private: meta.private,
         max_links: config.max_links,
+        encryption: config.encryption,
+        utp: config.utp,
+        network: config.network.clone(),
     }
 }
 
@@ -222,12 +241,35 @@ fn magnet_config(magnet: &Magnet, config: &StreamConfig) -> SwarmConfig {
         listen: config.listen,
         peers: config.peers.iter().chain(&magnet.peers).copied().collect(),
         trackers: magnet.trackers.iter().map(|t| vec![t.clone()]).collect(),
+        nodes: Vec::new(),
         dht: config.dht,
         lsd: config.lsd,
         pex: config.pex,
         private: false,
         max_links: config.max_links,
+        encryption: config.encryption,
+        utp: config.utp,
+        network: config.network.clone(),
     }
+}
+
+/// The info dictionary from a .torrent file behind one of the link's own addresses (`xs=`), whichever is first to have the
+/// right one; else never.
+async fn from_sources(magnet: &Magnet, config: &StreamConfig) -> bytes::Bytes {
+    let sources = magnet.sources.iter().filter(|_| config.use_server);
+    let mut asked: FuturesUnordered<_> = sources
+        .map(async |url| {
+            let file = get_small(&config.network.route, url, MAX_TORRENT).await.ok()?;
+            let parsed = tokio::task::spawn_blocking(move || Metainfo::parse(&file)).await.ok()?;
+            parsed.ok().filter(|m| m.info_hash == magnet.info_hash).map(|m| m.info_bytes)
+        })
+        .collect();
+    while let Some(answer) = asked.next().await {
+        if let Some(info) = answer {
+            return info;
+        }
+    }
+    pending().await
 }
 
 /// The metadata of a magnet that was opened before.

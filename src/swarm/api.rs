@@ -1,10 +1,14 @@
 //! What the swarm is told and what it tells: one channel each way, plain values.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::blocklist::Blocklist;
+use crate::net::NetRoute;
 use crate::torrent::InfoHash;
 use crate::units::{Layout, LinkId, PieceIndex, PieceSet};
 
@@ -19,12 +23,46 @@ pub struct SwarmConfig {
     /// Tiers of tracker URLs.
     pub trackers: Vec<Vec<String>>,
     pub dht: bool,
+    /// Where the torrent says that the DHT can be entered, host and port; beside the usual nodes.
+    pub nodes: Vec<(String, u16)>,
     pub lsd: bool,
     pub pex: bool,
     /// BEP 27: neither DHT nor PEX nor LSD, whatever is said above.
     pub private: bool,
     /// Links at most, both ways together.
     pub max_links: usize,
+    pub encryption: Encryption,
+    /// Links over uTP (BEP 29) beside those over TCP.
+    pub utp: bool,
+    pub network: Network,
+}
+
+/// Whether links are encrypted (MSE). What it is good for is to pass where the protocol is throttled or blocked, and to
+/// reach peers that take nothing else; it keeps nothing secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Encryption {
+    /// Both ways are taken; a peer is dialled the way it is known to like, and at once the other way where it refuses.
+    #[default]
+    Prefer,
+    /// Encrypted links only.
+    Require,
+    /// Plain links only.
+    Off,
+}
+
+/// How this machine meets the network, whatever the torrent.
+#[derive(Debug, Clone, Default)]
+pub struct Network {
+    /// Which way packets leave.
+    pub route: NetRoute,
+    /// Addresses that are neither dialled nor accepted.
+    pub blocklist: Option<Arc<Blocklist>>,
+    /// Ask the router to let peers in (UPnP, PCP, NAT-PMP).
+    pub map_port: bool,
+    /// Nodes of the DHT are remembered in this file.
+    pub dht_nodes: Option<PathBuf>,
+    /// Where the DHT is joined, `HOST:PORT`; empty: at the well-known nodes.
+    pub dht_bootstrap: Vec<String>,
 }
 
 /// The torrent, once known: from a file at the start, or from a peer later.
@@ -60,6 +98,10 @@ pub struct LinkInfo {
     pub outgoing: bool,
     /// Time from SYN to SYN-ACK, where we dialled.
     pub rtt: Option<Duration>,
+    /// Every byte is; a plain stream behind an obfuscated handshake is not.
+    pub encrypted: bool,
+    /// Over uTP, not TCP.
+    pub utp: bool,
 }
 
 /// From the swarm to the driver, over a bounded channel: a slow driver slows the sockets, never memory.

@@ -4,12 +4,15 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::api::LinkSource;
-use super::pex::SEED;
+use super::blocklist::Blocklist;
+use super::pex;
+use super::shake::Manner;
 use crate::units::LinkId;
 
 /// Enough for any swarm we could use.
@@ -30,19 +33,33 @@ enum State {
     Linked(LinkId),
 }
 
+/// How a peer is best dialled, as far as is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Way {
+    /// What it took the last time, or what another peer says that it likes.
+    pub manner: Option<Manner>,
+    /// It was reached over uTP, and not over TCP.
+    pub utp_first: bool,
+    /// Nothing may come with our handshake: aria2 hangs up on that ("More than … MESSAGE_LENGTH bytes are buffered").
+    pub bare: bool,
+}
+
 #[derive(Debug, Clone)]
 struct Entry {
     source: LinkSource,
+    way: Way,
     state: State,
     failures: u32,
     not_before: Instant,
-    /// What a peer said of it (BEP 11), 0 where nobody did. Hearsay: it orders, and decides nothing alone.
-    hints: u8,
+    /// Another peer says that it has everything. Hearsay: it orders, and decides nothing.
+    seed: bool,
 }
 
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Book {
+    /// Whom the user never wants to meet.
+    blocklist: Option<Arc<Blocklist>>,
     entries: HashMap<SocketAddr, Entry>,
     banned_ips: HashSet<IpAddr>,
     /// On this machine and behind it, where one address stands for many peers.
@@ -74,6 +91,10 @@ fn plausible(addr: SocketAddr) -> bool {
 }
 
 impl Book {
+    pub fn new(blocklist: Option<Arc<Blocklist>>) -> Self {
+        Self { blocklist, ..Self::default() }
+    }
+
     /// Adds an address; true when it is new and worth a dial.
     pub fn add(&mut self, addr: SocketAddr, source: LinkSource, now: Instant) -> bool {
         let addr = plain(addr);
@@ -89,20 +110,19 @@ impl Book {
         if self.entries.len() >= MAX_ENTRIES && !self.make_room() {
             return false;
         }
-        self.entries.insert(addr, Entry { source, state: State::Idle, failures: 0, not_before: now, hints: 0 });
+        let way = Way::default();
+        self.entries.insert(addr, Entry { source, way, state: State::Idle, failures: 0, not_before: now, seed: false });
         true
     }
 
-    /// What a peer said of an address.
+    /// What another peer said of an address: BEP 11's flags.
     pub fn hint(&mut self, addr: SocketAddr, flags: u8) {
         if let Some(e) = self.entries.get_mut(&plain(addr)) {
-            e.hints = flags;
+            e.seed = flags & pex::SEED != 0;
         }
-    }
-
-    /// What a peer said of an address: BEP 11's flags.
-    pub fn hints(&self, addr: SocketAddr) -> u8 {
-        self.entries.get(&plain(addr)).map_or(0, |e| e.hints)
+        if flags & pex::ENCRYPTS != 0 {
+            self.likes(addr, Manner::Obfuscated);
+        }
     }
 
     /// Forgets whom a private torrent may not know: all that came another way than from a tracker or the user. Gives the
@@ -129,7 +149,7 @@ impl Book {
     /// The best address to dial now; it is marked as being dialled.
     pub fn next(&mut self, now: Instant) -> Option<(SocketAddr, LinkSource)> {
         let ready = self.entries.iter_mut().filter(|(_, e)| e.state == State::Idle && e.not_before <= now);
-        let (addr, e) = ready.min_by_key(|(_, e)| (e.failures, rank(e.source), e.hints & SEED == 0, e.not_before))?;
+        let (addr, e) = ready.min_by_key(|(_, e)| (e.failures, rank(e.source), !e.seed, e.not_before))?;
         e.state = State::Dialling;
         Some((*addr, e.source))
     }
@@ -145,6 +165,25 @@ impl Book {
             && e.state == State::Dialling
         {
             e.state = State::Shaking;
+        }
+    }
+
+    /// How to dial an address.
+    pub fn way(&self, addr: SocketAddr) -> Way {
+        self.entries.get(&plain(addr)).map(|e| e.way).unwrap_or_default()
+    }
+
+    /// A peer answered when dialled like this.
+    pub fn went(&mut self, addr: SocketAddr, way: Way) {
+        if let Some(e) = self.entries.get_mut(&plain(addr)) {
+            e.way = way;
+        }
+    }
+
+    /// A peer likes to be dialled like this, by its own doing or by hearsay; what worked goes before.
+    pub fn likes(&mut self, addr: SocketAddr, manner: Manner) {
+        if let Some(e) = self.entries.get_mut(&plain(addr)) {
+            e.way.manner.get_or_insert(manner);
         }
     }
 
@@ -174,6 +213,17 @@ impl Book {
             e.failures = if lived >= GOOD_LIFE { 0 } else { e.failures.saturating_add(1) };
             e.state = State::Idle;
             e.not_before = now + pause(e.source, e.failures.max(1));
+        }
+    }
+
+    /// It hung up without a word on what we sent together with our handshake: worth one more dial at once without.
+    pub fn choked_on_early_bytes(&mut self, addr: SocketAddr, now: Instant) {
+        if let Some(e) = self.entries.get_mut(&plain(addr)).filter(|e| !e.way.bare) {
+            e.way.bare = true;
+            if e.state == State::Idle {
+                e.failures = e.failures.saturating_sub(1);
+                e.not_before = now;
+            }
         }
     }
 
@@ -213,9 +263,12 @@ impl Book {
         self.entries.remove(&addr);
     }
 
+    /// Banned by us, or by the user's blocklist.
     pub fn is_banned(&self, addr: SocketAddr) -> bool {
         let addr = plain(addr);
-        self.banned_ips.contains(&addr.ip()) || self.banned_addrs.contains(&addr)
+        self.banned_ips.contains(&addr.ip())
+            || self.banned_addrs.contains(&addr)
+            || self.blocklist.as_ref().is_some_and(|b| b.blocks(addr.ip()))
     }
 
     pub fn len(&self) -> usize {
@@ -265,8 +318,8 @@ mod tests {
         {
             b.add(addr(n), source, now);
         }
-        b.hint(addr(2), SEED);
-        assert_eq!((b.hints(addr(2)), b.hints(addr(1))), (SEED, 0));
+        b.hint(addr(2), pex::SEED | pex::ENCRYPTS);
+        assert_eq!((b.way(addr(2)).manner, b.way(addr(1)).manner), (Some(Manner::Obfuscated), None));
         let order: Vec<_> = std::iter::from_fn(|| b.next(now)).map(|(a, _)| a).collect();
         assert_eq!(order, [addr(4), addr(3), addr(2), addr(1)]);
         b.dialled(addr(3), LinkId(3));
@@ -292,6 +345,34 @@ mod tests {
         assert_eq!(b.next_at(), None, "only the link that holds the address lets go of it");
         b.unlinked(addr(1), LinkId(1), GOOD_LIFE, now);
         assert_eq!(b.next_at(), Some(now + Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn what_worked_is_remembered_and_hearsay_does_not_change_it() {
+        let (mut b, now) = (Book::default(), Instant::now());
+        b.likes(addr(1), Manner::Obfuscated);
+        assert_eq!(b.way(addr(1)), Way::default(), "nobody we know");
+        b.add(addr(1), LinkSource::Pex, now);
+        b.likes(addr(1), Manner::Obfuscated);
+        assert_eq!(b.way(addr(1)).manner, Some(Manner::Obfuscated));
+        let way = Way { manner: Some(Manner::Plain), utp_first: true, bare: false };
+        b.went(addr(1), way);
+        b.likes(addr(1), Manner::Obfuscated);
+        b.failed(addr(1), now);
+        assert_eq!(b.way("[::ffff:10.0.0.1]:6881".parse().unwrap()), way);
+    }
+
+    #[test]
+    fn who_hangs_up_on_early_bytes_is_dialled_once_more_at_once() {
+        let (mut b, now) = (Book::default(), Instant::now());
+        b.add(addr(1), LinkSource::Tracker, now);
+        for (bare, again) in [(false, true), (true, false)] {
+            assert_eq!(b.next(now).map(|(a, _)| b.way(a).bare), Some(bare));
+            b.dialled(addr(1), LinkId(1));
+            b.unlinked(addr(1), LinkId(1), Duration::ZERO, now);
+            b.choked_on_early_bytes(addr(1), now);
+            assert_eq!(b.next_at() == Some(now), again);
+        }
     }
 
     #[test]

@@ -14,7 +14,8 @@ pub const LEN: usize = 68;
 /// Time a peer has for it.
 pub const TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
 
-const MAGIC: &[u8; 20] = b"\x13BitTorrent protocol";
+/// What it starts with.
+pub const MAGIC: &[u8; 20] = b"\x13BitTorrent protocol";
 
 /// Ids under which we take extended messages.
 pub const OUR_PEX: u8 = 1;

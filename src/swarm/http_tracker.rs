@@ -1,23 +1,28 @@
 //! Announces and scrapes over HTTP (BEP 3, 7, 23, 48).
 
+use std::collections::HashMap;
 use std::fmt::Write;
 use std::io::Read;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use tokio::sync::OnceCell;
+use parking_lot::Mutex;
 use url::Url;
 
 use super::benc::Value;
 use super::client;
 use super::pex::compact;
 use super::tracker::{Announce, Answer, Counts, Occasion, TrackerError};
+use crate::net::{HttpWay, NetRoute, http_way, redirects, routed};
 
 /// The longest answer that is read: 200 peers are 1,200 bytes compact, 20 kB as dictionaries.
 const MAX_ANSWER: usize = 512 * 1024;
 
 /// Peers taken from one answer.
 pub const MAX_PEERS: usize = 500;
+
+/// Clients kept: two for each way out, of which there are more than two only while a tunnel comes and goes.
+const MAX_CLIENTS: usize = 8;
 
 /// The longest `tracker id` that is given back.
 const MAX_ID: usize = 256;
@@ -27,14 +32,18 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 const AGENT: &str = concat!("Sluicegate/", env!("CARGO_PKG_VERSION"));
 
 /// HTTP clients, made when first needed and shared by all trackers of a torrent.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Http {
-    /// Knows no root certificates: reading those takes longer than an announce.
-    plain: OnceCell<reqwest::Client>,
-    full: OnceCell<reqwest::Client>,
+    route: NetRoute,
+    /// Those for `http` know no root certificates: reading them takes longer than an announce.
+    clients: Mutex<HashMap<(bool, HttpWay), reqwest::Client>>,
 }
 
 impl Http {
+    pub fn new(route: NetRoute) -> Self {
+        Self { route, clients: Mutex::default() }
+    }
+
     /// Announces; gives the bytes of the answer too.
     pub async fn announce(&self, url: &Url, a: &Announce) -> Result<(Answer, u64), TrackerError> {
         let mut url = url.clone();
@@ -59,8 +68,7 @@ impl Http {
     }
 
     async fn get(&self, plain: bool, url: Url) -> Result<Vec<u8>, TrackerError> {
-        let client = if plain { &self.plain } else { &self.full };
-        let client = client.get_or_try_init(|| async move { make(plain) }).await?;
+        let client = self.client(plain, &url)?;
         let failed = |e: reqwest::Error| if e.is_timeout() { TrackerError::Silent } else { TrackerError::Unreachable };
         let request = client.get(url).header(reqwest::header::ACCEPT_ENCODING, "gzip");
         let mut response = request.send().await.map_err(failed)?;
@@ -76,6 +84,28 @@ impl Http {
             }
         }
         if packed { unpack(&body) } else { Ok(body) }
+    }
+
+    fn client(&self, plain: bool, url: &Url) -> Result<reqwest::Client, TrackerError> {
+        let way = http_way(&self.route, url).map_err(TrackerError::Route)?;
+        let mut clients = self.clients.lock();
+        let key = (plain, way);
+        if let Some(client) = clients.get(&key) {
+            return Ok(client.clone());
+        }
+        let builder = reqwest::Client::builder()
+            .user_agent(AGENT)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(TIMEOUT)
+            .redirect(redirects(&self.route, &key.1));
+        let builder = if plain { builder.tls_certs_only([]) } else { builder };
+        let builder = routed(builder, &key.1).map_err(TrackerError::Route)?;
+        let client = builder.build().map_err(|_| TrackerError::Unreachable)?;
+        if clients.len() >= MAX_CLIENTS {
+            clients.clear();
+        }
+        clients.insert(key, client.clone());
+        Ok(client)
     }
 }
 
@@ -110,16 +140,6 @@ pub fn parse_scrape(bytes: &[u8], info_hash: &[u8; 20]) -> Result<Counts, Tracke
 fn counts(dict: &Value<'_>) -> Option<Counts> {
     let number = |key| dict.int(key).map(|n| u32::try_from(n.max(0)).unwrap_or(u32::MAX));
     Some(Counts { seeds: number("complete")?, others: number("incomplete")? })
-}
-
-fn make(plain: bool) -> Result<reqwest::Client, TrackerError> {
-    let builder = reqwest::Client::builder()
-        .user_agent(AGENT)
-        .connect_timeout(CONNECT_TIMEOUT)
-        .timeout(TIMEOUT)
-        .redirect(reqwest::redirect::Policy::limited(5));
-    let builder = if plain { builder.tls_certs_only([]) } else { builder };
-    builder.build().map_err(|_| TrackerError::Unreachable)
 }
 
 /// `already` is the query that the tracker's URL has of its own.

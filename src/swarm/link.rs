@@ -9,18 +9,20 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use futures::FutureExt;
-use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::net::tcp::OwnedWriteHalf;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::api::{LinkInfo, LinkSource, SwarmEvent};
 use super::client;
+use super::conn::{Conn, WriteHalf};
 use super::handshake::{self, Handshake};
+use super::mse::MseError;
+use super::pex;
 use super::queue::{Batch, Queue};
 use super::reader::Reader;
+use super::shake::Shake;
 use super::shared::{Known, NoPlace, Place, Shared};
 use super::wire::{Message, WireError};
 use crate::units::{LinkId, PieceSet};
@@ -36,10 +38,14 @@ const KEEP_ALIVE_RQBIT: Duration = Duration::from_secs(7);
 pub enum LinkEnd {
     #[error("the peer closed the connection")]
     Closed,
+    #[error("the peer closed the connection without a word")]
+    Mute,
     #[error("the connection broke: {0}")]
     Io(#[from] std::io::Error),
     #[error("the peer was dropped: {0}")]
     Wire(#[from] WireError),
+    #[error("the peer was dropped: {0}")]
+    Mse(#[from] MseError),
     #[error("the peer was dropped: {0}")]
     Breach(&'static str),
     #[error("the peer was silent for {} s", super::reader::IDLE.as_secs())]
@@ -55,8 +61,8 @@ pub enum LinkEnd {
 /// A connection whose handshakes are done.
 #[derive(Debug)]
 pub struct Shaken {
-    pub stream: TcpStream,
-    pub peer: Handshake,
+    pub conn: Conn,
+    pub shake: Shake,
     pub addr: SocketAddr,
     pub source: LinkSource,
     pub outgoing: bool,
@@ -65,7 +71,7 @@ pub struct Shaken {
     pub told: Option<PieceSet>,
 }
 
-/// Settings every peer socket gets; a kernel that refuses one still carries the link.
+/// Settings every TCP socket to a peer gets; a kernel that refuses one still carries the link.
 pub fn tune(stream: &TcpStream) {
     let _ = stream.set_nodelay(true);
     // Little unsent data in the kernel: a request must not wait behind a megabyte of uploads.
@@ -75,19 +81,31 @@ pub fn tune(stream: &TcpStream) {
 
 /// Runs the link to its end. `Err` when it gets no place in the swarm.
 pub async fn run(shared: &Arc<Shared>, shaken: Shaken) -> Result<(), NoPlace> {
-    let Shaken { stream, peer, addr, source, outgoing, rtt, told } = shaken;
-    let place = shared.place(&peer, addr, outgoing)?;
+    let Shaken { conn, shake, addr, source, outgoing, rtt, told } = shaken;
+    let place = shared.place(&shake, addr, outgoing)?;
     let link = place.link;
     if outgoing {
         shared.book.lock().dialled(addr, link);
     }
-    let info =
-        LinkInfo { addr, peer_id: peer.peer_id, client: client::from_peer_id(&peer.peer_id), source, outgoing, rtt };
-    let mut up = false;
-    let end = AssertUnwindSafe(live(shared, place, stream, (&peer, told), info, &mut up)).catch_unwind().await;
-    let reason = end.unwrap_or(LinkEnd::Panicked).to_string();
+    let info = LinkInfo {
+        addr,
+        peer_id: shake.peer.peer_id,
+        client: client::from_peer_id(&shake.peer.peer_id),
+        source,
+        outgoing,
+        rtt,
+        encrypted: shake.ciphers.is_some(),
+        utp: conn.is_utp(),
+    };
+    let (mut up, early) = (false, told.is_some());
+    let end = AssertUnwindSafe(live(shared, place, conn, shake, told, info, &mut up)).catch_unwind().await;
+    let end = end.unwrap_or(LinkEnd::Panicked);
+    let reason = end.to_string();
     shared.metadata.lock().refused(link, None);
     shared.leave(link);
+    if outgoing && early && matches!(end, LinkEnd::Mute) {
+        shared.book.lock().choked_on_early_bytes(addr, Instant::now());
+    }
     tracing::debug!(%addr, %reason, "link down");
     if up {
         let _ = shared.tell(SwarmEvent::Down { link, reason }).await;
@@ -98,25 +116,31 @@ pub async fn run(shared: &Arc<Shared>, shaken: Shaken) -> Result<(), NoPlace> {
 async fn live(
     shared: &Arc<Shared>,
     place: Place,
-    stream: TcpStream,
-    (peer, told): (&Handshake, Option<PieceSet>),
+    conn: Conn,
+    shake: Shake,
+    told: Option<PieceSet>,
     info: LinkInfo,
     up: &mut bool,
 ) -> LinkEnd {
     let Place { link, queue, close } = place;
     let addr = info.addr;
-    let (rd, mut wr) = stream.into_split();
+    let Shake { peer, ciphers, early, .. } = shake;
+    let (rd, mut wr) = conn.split(ciphers);
     // Before the driver hears of the link: these bytes are what the peer waits for.
     let mut torrent = shared.torrent.subscribe();
     let known = torrent.borrow_and_update().clone();
     if told.is_some() || known.is_none() {
         queue.was_told_interested();
     }
-    let first = greeting(shared, peer, addr, known.as_deref(), told);
-    match timeout(handshake::TIMEOUT, wr.write_all(&first)).await {
-        Ok(Ok(())) => count(shared, first.len()),
+    let mut first = greeting(shared, &peer, addr, known.as_deref(), told);
+    let len = first.len();
+    match timeout(handshake::TIMEOUT, wr.write(&mut first, Bytes::new())).await {
+        Ok(Ok(())) => count(shared, len),
         Ok(Err(e)) => return e.into(),
         Err(_) => return LinkEnd::TooSlow,
+    }
+    if info.utp {
+        shared.flag(link, pex::UTP);
     }
     if shared.tell(SwarmEvent::Up { link, info }).await.is_err() {
         return LinkEnd::ByUs;
@@ -124,10 +148,14 @@ async fn live(
     *up = true;
     let keep_alive = if peer.peer_id.starts_with(b"-rQ") { KEEP_ALIVE_RQBIT } else { KEEP_ALIVE };
     let mut reader = Reader::new(shared, link, addr, queue.clone(), peer.fast, known);
-    tokio::select! {
-        end = reader.run(rd, torrent) => end,
+    let end = tokio::select! {
+        end = reader.run(rd, early, torrent) => end,
         end = write(shared, link, &queue, wr, keep_alive) => end,
         () = close.cancelled() => LinkEnd::ByUs,
+    };
+    match end {
+        LinkEnd::Closed | LinkEnd::Io(_) if !reader.spoke => LinkEnd::Mute,
+        end => end,
     }
 }
 
@@ -170,7 +198,7 @@ pub fn count(shared: &Shared, bytes: usize) {
     shared.traffic.total.fetch_add(bytes as u64, Ordering::Relaxed);
 }
 
-async fn write(shared: &Shared, link: LinkId, queue: &Queue, mut wr: OwnedWriteHalf, keep_alive: Duration) -> LinkEnd {
+async fn write(shared: &Shared, link: LinkId, queue: &Queue, mut wr: WriteHalf, keep_alive: Duration) -> LinkEnd {
     let mut batch = Batch::default();
     loop {
         if queue.overflowed() {
@@ -185,9 +213,7 @@ async fn write(shared: &Shared, link: LinkId, queue: &Queue, mut wr: OwnedWriteH
             continue;
         }
         let (len, block) = (batch.head.len() + batch.block.len(), batch.block.len());
-        // One vectored write, the block uncopied.
-        let mut bytes = (&batch.head[..]).chain(std::mem::take(&mut batch.block));
-        if let Err(e) = wr.write_all_buf(&mut bytes).await {
+        if let Err(e) = wr.write(&mut batch.head, std::mem::take(&mut batch.block)).await {
             return e.into();
         }
         count(shared, len);

@@ -3,8 +3,9 @@
 //! ```text
 //! discovery (trackers, DHT, LSD) ─┐
 //! PEX, the user's peers ──────────┴► book ─► dial ─┐
-//!                                  listener ───────┴► link: reader ─► SwarmEvent ─► driver
-//!                                                           writer ◄─ queue ◄─ LinkCommand ┘
+//!                                  listener ───────┴► shake ─► link: reader ─► SwarmEvent ─► driver
+//!                                                                    writer ◄─ queue ◄─ LinkCommand ┘
+//!                                 over a conn: TCP or uTP, plain or encrypted (mse)
 //! ```
 //!
 //! Invariant: nothing in here decides what to ask of whom. Everything a stranger can make us hold is bounded: messages by
@@ -13,10 +14,13 @@
 pub mod api;
 
 mod benc;
+pub mod blocklist;
 mod book;
 mod budget;
 mod chatter;
 mod client;
+mod conn;
+mod dht;
 mod dial;
 mod discovery;
 mod fast;
@@ -26,12 +30,17 @@ mod link;
 mod listener;
 mod merit;
 mod metadata;
+mod mse;
+mod mse_crypto;
 mod pex;
+mod portmap;
 mod queue;
 mod reader;
+mod shake;
 mod shared;
 mod tracker;
 mod udp_tracker;
+mod utp;
 mod wire;
 
 #[cfg(any(test, fuzzing))]
@@ -41,6 +50,10 @@ pub(crate) mod fuzz;
 mod flood_tests;
 #[cfg(test)]
 mod hostile;
+#[cfg(test)]
+mod mse_tests;
+#[cfg(test)]
+mod reach_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -54,7 +67,9 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-pub use self::api::{DiscoveryStatus, KnownTorrent, LinkCommand, LinkInfo, LinkSource, SwarmConfig, SwarmEvent};
+pub use self::api::{
+    DiscoveryStatus, Encryption, KnownTorrent, LinkCommand, LinkInfo, LinkSource, Network, SwarmConfig, SwarmEvent,
+};
 use self::shared::Shared;
 use self::wire::{Message, Span};
 use crate::units::{LinkId, PieceIndex};
@@ -87,11 +102,18 @@ impl Swarm {
     ) -> Result<Self, SwarmError> {
         // Sockets register with the runtime they are made in.
         let _in_runtime = rt.enter();
-        let listening = match config.listen {
-            Some(addr) => Some(listener::bind(addr).map_err(|source| SwarmError::Listen { addr, source })?),
+        let route = &config.network.route;
+        let mut listening = match config.listen.filter(|_| route.takes_incoming()) {
+            Some(addr) => match listener::bind(route, addr, config.utp) {
+                Ok(listening) => Some(listening),
+                // The interface may come up yet: until then peers are only dialled, and that fails for the same reason.
+                Err(_) if route.bind.is_some() => None,
+                Err(source) => return Err(SwarmError::Listen { addr, source }),
+            },
             None => None,
         };
-        let shared = Arc::new(Shared::new(config, events, listening.as_ref().map(|l| l.local)));
+        let utp = start_utp(&config, listening.as_mut().and_then(|l| l.utp.take()));
+        let shared = Arc::new(Shared::new(config, events, listening.as_ref().map(|l| l.local), utp));
         if let Some(t) = torrent {
             shared.set_torrent(t);
         }
@@ -171,6 +193,7 @@ impl Swarm {
     pub async fn shutdown(&self) {
         self.shared.cancel.cancel();
         let deadline = Instant::now() + GOODBYE;
+        // Links end first, then what they ran over.
         while self.shared.tasks.load(Ordering::Acquire) > 0 {
             let ended = self.shared.task_ended.notified();
             if self.shared.tasks.load(Ordering::Acquire) == 0 || tokio::time::timeout_at(deadline, ended).await.is_err()
@@ -178,7 +201,27 @@ impl Swarm {
                 break;
             }
         }
+        if let Some(utp) = &self.shared.utp {
+            let _ = tokio::time::timeout_at(deadline, utp.close()).await;
+        }
     }
+}
+
+/// uTP on the sockets it listens on, or for dialling only. Without UDP at all there is TCP still.
+fn start_utp(config: &SwarmConfig, listening: Option<utp::Sockets>) -> Option<utp::Utp> {
+    let route = &config.network.route;
+    // A proxy relays datagrams to one address at a time, if at all.
+    if !config.utp || route.proxy.is_some() {
+        return None;
+    }
+    let sockets = match listening {
+        Some(sockets) => Ok(sockets),
+        None => utp::Sockets::outgoing(route, config.listen.map(|l| l.ip())),
+    };
+    // Links, and who has not shaken hands yet, from either side.
+    let most = config.max_links.min(shared::MAX_LINKS) + listener::MAX_PENDING + dial::MAX_DIALS;
+    let started = sockets.and_then(|s| utp::Utp::start(s, most));
+    started.inspect_err(|e| tracing::debug!("no uTP: {e}")).ok()
 }
 
 impl Drop for Swarm {

@@ -9,15 +9,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use librqbit_sha1_wrapper::{ISha1, Sha1};
-use tokio::net::tcp::OwnedReadHalf;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::api::SwarmEvent;
 use super::budget;
 use super::chatter::Chatter;
+use super::conn::ReadHalf;
 use super::fast;
 use super::handshake::{Extended, OUR_DONT_HAVE, OUR_METADATA, OUR_PEX};
 use super::link::{LinkEnd, count, extended};
@@ -78,9 +78,9 @@ pub struct Reader<'a> {
     pex_hasty: u32,
     pex_next: Instant,
     pex_told: pex::Told,
+    /// The peer said anything at all.
+    pub spoke: bool,
     chatter: Chatter,
-    /// It said more than that it lives.
-    spoke: bool,
 }
 
 type Step = Result<(), LinkEnd>;
@@ -118,15 +118,25 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Reads until the link ends.
-    pub async fn run(&mut self, rd: OwnedReadHalf, torrent: watch::Receiver<Option<Arc<Known>>>) -> LinkEnd {
-        match self.read(rd, torrent).await {
+    /// Reads until the link ends. `early` was read already.
+    pub async fn run(
+        &mut self,
+        rd: ReadHalf,
+        early: BytesMut,
+        torrent: watch::Receiver<Option<Arc<Known>>>,
+    ) -> LinkEnd {
+        match self.read(rd, early, torrent).await {
             Ok(()) => LinkEnd::Closed,
             Err(end) => end,
         }
     }
 
-    async fn read(&mut self, rd: OwnedReadHalf, mut torrent: watch::Receiver<Option<Arc<Known>>>) -> Step {
+    async fn read(
+        &mut self,
+        mut rd: ReadHalf,
+        early: BytesMut,
+        mut torrent: watch::Receiver<Option<Arc<Known>>>,
+    ) -> Step {
         let mut rate = self.shared.budget.watch();
         if rate.borrow_and_update().is_some() {
             self.size_buffer(&rd, *rate.borrow());
@@ -135,7 +145,7 @@ impl<'a> Reader<'a> {
         if let Some(k) = &self.known {
             decoder.set_pieces(k.layout.piece_count());
         }
-        let (mut buf, mut room) = (BytesMut::with_capacity(ROOM_TALK), ROOM_TALK);
+        let (mut buf, mut room) = (early, ROOM_TALK);
         let (mut heard, mut paused) = (Instant::now(), None);
         let mut tick = Instant::now() + self.tick();
         loop {
@@ -156,7 +166,7 @@ impl<'a> Reader<'a> {
                     let now = Instant::now();
                     match self.shared.budget.take(MOST.min(buf.capacity() - buf.len()), now) {
                         Err(wait) => paused = Some(now + wait),
-                        Ok(most) => match rd.try_read_buf(&mut (&mut buf).limit(most)) {
+                        Ok(most) => match rd.try_read(&mut buf, most) {
                             Ok(0) => return Ok(()),
                             Ok(n) => {
                                 self.shared.budget.give_back(most - n);
@@ -201,10 +211,8 @@ impl<'a> Reader<'a> {
         Duration::from_secs(if early { 1 } else { 10 })
     }
 
-    fn size_buffer(&self, rd: &OwnedReadHalf, rate: Option<u64>) {
-        let size = rate.map_or(budget::RESTORED, |r| budget::receive_buffer(r, self.shared.link_count()));
-        // The paced reads hold the budget by themselves; a kernel that refuses only reacts later.
-        let _ = socket2::SockRef::from(rd.as_ref()).set_recv_buffer_size(size);
+    fn size_buffer(&self, rd: &ReadHalf, rate: Option<u64>) {
+        rd.set_receive_buffer(rate.map_or(budget::RESTORED, |r| budget::receive_buffer(r, self.shared.link_count())));
     }
 
     async fn tell(&self, event: SwarmEvent) -> Step {

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -21,18 +21,20 @@ use super::merit::Worth;
 use super::metadata::Fetch;
 use super::pex::{self, Peer};
 use super::queue::Queue;
+use super::shake::{Manner, Shake};
 use super::tracker::Counts;
+use super::utp::Utp;
 use super::wire::Message;
 use crate::units::{Layout, LinkId, PieceIndex, PieceSet};
 
 /// Most links whatever the configuration says.
-const MAX_LINKS: usize = 500;
+pub const MAX_LINKS: usize = 500;
+
+/// Incoming links from one address: a household or a small office behind one router, not a crowd.
+const MAX_PER_ADDRESS: usize = 8;
 
 /// Most links that said nothing yet, besides.
-const MAX_STRANGERS: usize = 150;
-
-/// Most links to one address: several may share a router, a crowd behind one is one.
-const MAX_PER_IP: usize = 6;
+const MAX_MUTE: usize = 150;
 
 /// With fewer peers than this that give, those that keep us waiting make room sooner.
 const FEW_GIVERS: usize = 4;
@@ -67,6 +69,8 @@ struct LinkEntry {
     addr: SocketAddr,
     /// Where it can be dialled.
     listens: Option<SocketAddr>,
+    /// It shook hands obfuscated.
+    obfuscated: bool,
     outgoing: bool,
     since: Instant,
     /// What others hear of it (BEP 11).
@@ -90,12 +94,18 @@ pub enum NoPlace {
     Banned,
 }
 
+fn incoming(links: &HashMap<LinkId, LinkEntry>) -> usize {
+    links.values().filter(|l| !l.outgoing && !l.close.is_cancelled()).count()
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Shared {
     pub config: SwarmConfig,
     pub peer_id: [u8; 20],
     pub local: Option<SocketAddr>,
+    /// `None` where it is switched off or no UDP port can be had.
+    pub utp: Option<Utp>,
     pub events: mpsc::Sender<SwarmEvent>,
     pub torrent: watch::Sender<Option<Arc<Known>>>,
     /// Pieces we have; told to each new link.
@@ -103,6 +113,8 @@ pub struct Shared {
     links: Mutex<HashMap<LinkId, LinkEntry>>,
     next_link: AtomicU32,
     pub book: Mutex<Book>,
+    /// The port a router opened for us, where it is not our own; 0 where there is none.
+    pub public_port: AtomicU16,
     pub dial: Notify,
     pub want: AtomicUsize,
     pub metadata: Mutex<Fetch>,
@@ -122,17 +134,24 @@ pub struct Shared {
 }
 
 impl Shared {
-    pub fn new(config: SwarmConfig, events: mpsc::Sender<SwarmEvent>, local: Option<SocketAddr>) -> Self {
+    pub fn new(
+        config: SwarmConfig,
+        events: mpsc::Sender<SwarmEvent>,
+        local: Option<SocketAddr>,
+        utp: Option<Utp>,
+    ) -> Self {
         let cancel = CancellationToken::new();
         Self {
             peer_id: handshake::new_peer_id(),
             local,
+            utp,
             events,
             torrent: watch::Sender::new(None),
             have: Mutex::new(None),
             links: Mutex::default(),
             next_link: AtomicU32::new(1),
-            book: Mutex::default(),
+            book: Mutex::new(Book::new(config.network.blocklist.clone())),
+            public_port: AtomicU16::new(0),
             dial: Notify::new(),
             want: AtomicUsize::new(config.max_links),
             metadata: Mutex::default(),
@@ -301,6 +320,14 @@ impl Shared {
         }
     }
 
+    /// Where the world can dial us; `None` where it cannot.
+    pub fn public_port(&self) -> Option<u16> {
+        match self.public_port.load(Ordering::Relaxed) {
+            0 => self.local.map(|l| l.port()),
+            port => Some(port),
+        }
+    }
+
     /// Links that have a place: all but those that said nothing yet, or are being closed.
     pub fn link_count(&self) -> usize {
         let now = Instant::now();
@@ -308,15 +335,14 @@ impl Shared {
     }
 
     /// Whether there is room for links that may turn out to be mute.
-    pub fn has_room_for_strangers(&self) -> bool {
-        let strangers = self.queues().iter().filter(|q| q.merit.lock().is_mute()).count();
-        strangers < self.max_strangers()
+    pub fn has_room_for_mute(&self) -> bool {
+        self.queues().iter().filter(|q| q.merit.lock().is_mute()).count() < self.max_mute()
     }
 
     /// Links that said nothing yet, besides [`Shared::max_links`]: they cost a socket and a few kilobytes each, and were a
     /// place counted for them, a crowd of the mute could keep everybody else out.
-    fn max_strangers(&self) -> usize {
-        (3 * self.max_links()).min(MAX_STRANGERS)
+    fn max_mute(&self) -> usize {
+        (3 * self.max_links()).min(MAX_MUTE)
     }
 
     /// Each link that is not being closed, and what it is worth.
@@ -345,7 +371,7 @@ impl Shared {
     }
 
     /// Closes the mute that had their time, where others wait for their sockets.
-    pub fn make_room_for_strangers(&self) {
+    pub fn make_room_for_mute(&self) {
         let now = Instant::now();
         let links: Vec<_> = self.links.lock().values().map(|l| (l.queue.clone(), l.close.clone())).collect();
         let mute = |q: &Queue| {
@@ -355,13 +381,32 @@ impl Shared {
         links.iter().filter(|l| mute(&l.0)).for_each(|l| l.1.cancel());
     }
 
+    /// Whether another incoming link would find a place.
+    pub fn has_room_for_strangers(&self) -> bool {
+        self.link_count() < self.max_links() && incoming(&self.links.lock()) < self.max_incoming()
+    }
+
+    /// Incoming links at most: strangers who fill all the places there are must leave some for peers of our choice.
+    fn max_incoming(&self) -> usize {
+        self.max_links().div_ceil(4) * 3
+    }
+
+    /// Links, as far as they make dialling needless: incoming ones count for half of what is wanted at most, since nobody
+    /// knows what they are good for.
+    pub fn links_toward(&self, want: usize) -> usize {
+        let incoming = incoming(&self.links.lock());
+        let placed = self.link_count();
+        placed.saturating_sub(incoming) + incoming.min(want / 2).min(placed)
+    }
+
     /// Most links at once, as configured.
     pub fn max_links(&self) -> usize {
         self.config.max_links.min(MAX_LINKS)
     }
 
     /// A place for a peer that shook hands.
-    pub fn place(&self, peer: &handshake::Handshake, addr: SocketAddr, outgoing: bool) -> Result<Place, NoPlace> {
+    pub fn place(&self, shake: &Shake, addr: SocketAddr, outgoing: bool) -> Result<Place, NoPlace> {
+        let peer = &shake.peer;
         if peer.peer_id == self.peer_id {
             return Err(NoPlace::Ourselves);
         }
@@ -371,7 +416,10 @@ impl Shared {
         if self.link_count() >= self.max_links() {
             self.make_room(1);
         }
-        let (placed, strangers) = (self.link_count(), self.has_room_for_strangers());
+        if !self.has_room_for_mute() || (!outgoing && !self.has_room_for_strangers()) {
+            self.make_room_for_mute();
+        }
+        let (placed, mute_room) = (self.link_count(), self.has_room_for_mute());
         let mut links = self.links.lock();
         if let Some(twin) = links.values().find(|l| l.peer_id == peer.peer_id) {
             // Both dialled each other: the link of the one with the higher id stays, by either side's count.
@@ -384,11 +432,11 @@ impl Shared {
             }
             twin.close.cancel();
         }
-        let neighbours = links.values().filter(|l| l.addr.ip() == addr.ip()).count();
-        if neighbours >= MAX_PER_IP && !addr.ip().is_loopback() {
-            return Err(NoPlace::Full);
-        }
-        if placed >= self.max_links() || !strangers {
+        let same = |l: &&LinkEntry| !l.outgoing && l.addr.ip() == addr.ip();
+        let crowded = !outgoing
+            && (incoming(&links) >= self.max_incoming()
+                || (!addr.ip().is_loopback() && links.values().filter(same).count() >= MAX_PER_ADDRESS));
+        if crowded || placed >= self.max_links() || !mute_room {
             return Err(NoPlace::Full);
         }
         let link = LinkId(self.next_link.fetch_add(1, Ordering::Relaxed));
@@ -400,9 +448,10 @@ impl Shared {
             peer_id: peer.peer_id,
             addr,
             listens: outgoing.then_some(addr),
+            obfuscated: shake.obfuscated,
             outgoing,
             since: Instant::now(),
-            flags: if outgoing { pex::REACHABLE } else { 0 },
+            flags: if outgoing { pex::REACHABLE } else { 0 } | if shake.obfuscated { pex::ENCRYPTS } else { 0 },
         };
         links.insert(link, entry);
         Ok(Place { link, queue, close })
@@ -410,7 +459,7 @@ impl Shared {
 
     /// An incoming link said where it listens. False when that peer has a link already.
     pub fn listens_at(&self, link: LinkId, port: u16) -> bool {
-        let addr = {
+        let (addr, obfuscated) = {
             let mut links = self.links.lock();
             let Some(l) = links.get_mut(&link) else { return true };
             if l.outgoing || l.listens.is_some() {
@@ -418,9 +467,14 @@ impl Shared {
             }
             let addr = SocketAddr::new(l.addr.ip(), port);
             l.listens = Some(addr);
-            addr
+            (addr, l.obfuscated)
         };
-        self.book.lock().linked(addr, link, LinkSource::Incoming, Instant::now())
+        let mut book = self.book.lock();
+        let new = book.linked(addr, link, LinkSource::Incoming, Instant::now());
+        if obfuscated {
+            book.likes(addr, Manner::Obfuscated);
+        }
+        new
     }
 
     /// The link ended.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use librqbit_sha1_wrapper::{ISha1, Sha1};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -35,10 +35,14 @@ pub fn config(info_hash: [u8; 20], peers: Vec<SocketAddr>) -> SwarmConfig {
         peers,
         trackers: Vec::new(),
         dht: false,
+        nodes: Vec::new(),
         lsd: false,
         pex: true,
         private: false,
         max_links: 20,
+        encryption: Encryption::Prefer,
+        utp: false,
+        network: crate::swarm::Network::default(),
     }
 }
 
@@ -424,4 +428,26 @@ async fn the_first_packet_tells_all_and_interest_without_cause_is_taken_back() {
     let mut retreat = [0; 5];
     s.read_exact(&mut retreat).await.unwrap();
     assert_eq!(retreat, [0, 0, 0, 1, 3]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whom_the_blocklist_names_is_neither_dialled_nor_accepted() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("list.p2p");
+    std::fs::write(&file, "nobody at home:127.0.0.0-127.255.255.255\nnonsense\n").unwrap();
+    let list = Arc::new(crate::swarm::blocklist::Blocklist::load(&file).unwrap());
+    let (t, hash) = known(5, [0]);
+    let mut seed = Side::start(config(hash, vec![]), Some(t.clone()));
+    let network = crate::swarm::Network { blocklist: Some(list), ..Default::default() };
+    let side = Side::start(SwarmConfig { network, ..config(hash, vec![seed.addr()]) }, Some(t.clone()));
+    let status = side.swarm.status();
+    assert_eq!(status.known, 0, "{status:?}");
+    assert!(status.sources.contains(&"blocklist · 1 range · 1 line not understood".to_owned()), "{status:?}");
+    // Hung up on, whatever it says.
+    let mut stranger = TcpStream::connect(side.addr()).await.unwrap();
+    let end = timeout(LIMIT, stranger.read(&mut [0; 1])).await.expect("still there");
+    assert!(matches!(end, Ok(0) | Err(_)));
+    // One without a list finds the seed, which shows that it could be found.
+    let _free = Side::start(config(hash, vec![seed.addr()]), Some(t));
+    seed.up().await;
 }

@@ -28,6 +28,7 @@ use super::api::LinkSource;
 use super::http_tracker::Http;
 use super::shared::Shared;
 use super::udp_tracker;
+use crate::net::RouteError;
 
 /// Trackers of one torrent; more are ignored.
 const MAX_TRACKERS: usize = 100;
@@ -87,6 +88,8 @@ pub enum TrackerError {
     Unreachable,
     #[error("its answer makes no sense")]
     Nonsense,
+    #[error("not asked: {0}")]
+    Route(#[from] RouteError),
 }
 
 /// What an announce is about.
@@ -132,7 +135,7 @@ struct Tracker {
 
 /// Starts announcing to the trackers of the configuration.
 pub fn start(shared: &Arc<Shared>) {
-    let http = Arc::new(Http::default());
+    let http = Arc::new(Http::new(shared.config.network.route.clone()));
     let tiers = tiers(&shared.config.trackers);
     let together = if shared.is_private() { vec![tiers.into_iter().flatten().collect()] } else { tiers };
     let key = rand::random();
@@ -319,7 +322,7 @@ impl Asking {
             let hash = shared.config.info_hash.0;
             let asked = async {
                 match url.scheme() {
-                    "udp" => udp_tracker::scrape(&url, hash).await,
+                    "udp" => udp_tracker::scrape(&shared.config.network.route, &url, hash).await,
                     _ => http.scrape(&url, hash).await,
                 }
             };
@@ -345,7 +348,7 @@ impl Asking {
         let announce = Announce {
             info_hash: shared.config.info_hash.0,
             peer_id: shared.peer_id,
-            port: shared.local.map_or(NO_PORT, |l| l.port()),
+            port: shared.public_port().unwrap_or(NO_PORT),
             uploaded: shared.traffic.payload_out.load(Ordering::Relaxed),
             downloaded: shared.traffic.payload_in.load(Ordering::Relaxed),
             // Not known before the metadata is; but not 0, which would make us a seed.
@@ -356,7 +359,7 @@ impl Asking {
             id: t.id.clone(),
         };
         let (answer, bytes) = match t.url.scheme() {
-            "udp" => udp_tracker::announce(&t.url, &announce).await?,
+            "udp" => udp_tracker::announce(&shared.config.network.route, &t.url, &announce).await?,
             _ => self.http.announce(&t.url, &announce).await?,
         };
         shared.traffic.other.fetch_add(bytes, Ordering::Relaxed);

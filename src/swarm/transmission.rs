@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use bytes::Bytes;
 use librqbit_sha1_wrapper::{ISha1, Sha1};
 
+use super::book::Way;
 use super::tests::{Side, config};
 use super::*;
 use crate::torrent::InfoHash;
@@ -37,8 +38,16 @@ fn sha1(bytes: &[u8]) -> [u8; 20] {
     sha.finish()
 }
 
+/// How the daemon may be reached.
+#[derive(Clone, Copy, Default)]
+struct Net {
+    /// Required, not only allowed.
+    encrypted: bool,
+    utp: bool,
+}
+
 /// Makes the file and its torrent and starts the daemon on them. Gives the torrent's info dictionary.
-fn seed(dir: &Path, data: &[u8]) -> Option<(Daemon, Bytes)> {
+fn seed(dir: &Path, data: &[u8], net: Net) -> Option<(Daemon, Bytes)> {
     let (file, torrent, cfg) = (dir.join("film.bin"), dir.join("film.torrent"), dir.join("config"));
     std::fs::write(&file, data).unwrap();
     std::fs::create_dir_all(cfg.join("torrents")).unwrap();
@@ -55,8 +64,8 @@ fn seed(dir: &Path, data: &[u8]) -> Option<(Daemon, Bytes)> {
     let settings = serde_json::json!({
         "bind-address-ipv4": "127.0.0.1", "bind-address-ipv6": "::1", "peer-port": peers, "rpc-port": rpc,
         "rpc-bind-address": "127.0.0.1", "dht-enabled": false, "lpd-enabled": false, "pex-enabled": false,
-        "utp-enabled": false, "port-forwarding-enabled": false, "download-dir": dir, "start-added-torrents": true,
-        "encryption": 0,
+        "utp-enabled": net.utp, "port-forwarding-enabled": false, "download-dir": dir, "start-added-torrents": true,
+        "encryption": if net.encrypted { 2 } else { 0 },
     });
     std::fs::write(cfg.join("settings.json"), settings.to_string()).unwrap();
     let mut command = Command::new("transmission-daemon");
@@ -88,7 +97,7 @@ fn seed(dir: &Path, data: &[u8]) -> Option<(Daemon, Bytes)> {
 async fn transmission_gives_metadata_bitfield_and_blocks() {
     let dir = tempfile::tempdir().unwrap();
     let data: Vec<u8> = (0..300_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
-    let Some((daemon, info)) = seed(dir.path(), &data) else {
+    let Some((daemon, info)) = seed(dir.path(), &data, Net::default()) else {
         eprintln!("transmission-daemon is not installed: nothing was tested");
         return;
     };
@@ -131,4 +140,57 @@ async fn transmission_gives_metadata_bitfield_and_blocks() {
     }
     drop(daemon);
     side.down().await;
+}
+
+/// Blocks of one that takes encrypted links only, and of one reached over uTP, with all that is said in the first flight.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn transmission_gives_blocks_encrypted_and_over_utp() {
+    let data: Vec<u8> = (0..300_000u32).map(|i| (i.wrapping_mul(2_246_822_519) >> 24) as u8).collect();
+    let layout = Layout::new(data.len() as u64, PIECE_LEN).unwrap();
+    for net in
+        [Net { encrypted: true, utp: false }, Net { encrypted: false, utp: true }, Net { encrypted: true, utp: true }]
+    {
+        let dir = tempfile::tempdir().unwrap();
+        let Some((daemon, info_bytes)) = seed(dir.path(), &data, net) else {
+            eprintln!("transmission-daemon is not installed: nothing was tested");
+            return;
+        };
+        let mut have = PieceSet::new(layout.piece_count());
+        have.insert(PieceIndex(0));
+        let hash = sha1(&info_bytes);
+        let torrent = KnownTorrent { layout, info_bytes, private: false, have };
+        let mut side = Side::start(SwarmConfig { utp: net.utp, ..config(hash, vec![]) }, Some(torrent));
+        {
+            let mut book = side.swarm.shared.book.lock();
+            book.add(daemon.addr, LinkSource::User, Instant::now());
+            book.went(daemon.addr, Way { manner: None, utp_first: net.utp, bare: false });
+        }
+        side.swarm.shared.dial.notify_one();
+        let (link, info) = side.up().await;
+        assert_eq!((info.encrypted, info.utp, info.addr), (net.encrypted, net.utp, daemon.addr));
+        assert!(side.bitfield().await.is_full());
+        side.swarm.send(link, LinkCommand::Interested(true));
+        side.until("unchoke", |e| matches!(e, SwarmEvent::Unchoked { .. }).then_some(())).await;
+        let spans: Vec<_> = (1..layout.piece_count()).flat_map(|p| [(p, 0u32), (p, 16384)]).collect();
+        let range = |p, begin: u32| {
+            let r = layout.piece_range(PieceIndex(p));
+            let at = (r.start + u64::from(begin)) as usize;
+            at..(at + 16384).min(r.end as usize)
+        };
+        let mut wanted: Vec<_> = spans.into_iter().filter(|(p, b)| !range(*p, *b).is_empty()).collect();
+        for (p, begin) in &wanted {
+            let len = range(*p, *begin).len() as u32;
+            side.swarm.send(link, LinkCommand::Request { piece: PieceIndex(*p), begin: *begin, len });
+        }
+        while !wanted.is_empty() {
+            let (p, begin, got) = side
+                .until("block", |e| match e {
+                    SwarmEvent::Block { piece, begin, data, .. } => Some((piece.0, *begin, data.clone())),
+                    _ => None,
+                })
+                .await;
+            assert_eq!(got, data[range(p, begin)]);
+            wanted.retain(|w| *w != (p, begin));
+        }
+    }
 }

@@ -2,18 +2,17 @@
 //!
 //! Invariant: only datagrams of the tracker's own address with our transaction's number are believed.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use bytes::{Buf, BufMut};
 use futures::future::{Either, select};
-use tokio::net::UdpSocket;
 use tokio::time::{Instant, timeout, timeout_at};
-use url::{Host, Url};
+use url::Url;
 
 use super::client;
 use super::pex::compact;
 use super::tracker::{Announce, Answer, Counts, Occasion, TrackerError};
+use crate::net::{Datagrams, NetRoute, RouteError, Target};
 
 const PROTOCOL: u64 = 0x0417_2710_1980;
 const CONNECT: u32 = 0;
@@ -37,18 +36,18 @@ const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_DATAGRAM: usize = 8 * 1024;
 
 /// Announces; gives the bytes both ways too. Fails when no address of the tracker answers.
-pub async fn announce(url: &Url, a: &Announce) -> Result<(Answer, u64), TrackerError> {
-    let (v4, v6) = resolve(url).await?;
-    let one = |addr: Option<SocketAddr>| async move {
-        match addr {
-            Some(addr) => announce_to(addr, url, a).await,
+pub async fn announce(route: &NetRoute, url: &Url, a: &Announce) -> Result<(Answer, u64), TrackerError> {
+    let mut targets = resolve(route, url).await?.into_iter();
+    let (v4, v6) = (targets.next(), targets.next());
+    let one = |to: Option<Target>| async move {
+        match to {
+            Some(to) => announce_to(route, to, url, a).await,
             None => Err(TrackerError::Unreachable),
         }
     };
-    let both = select(Box::pin(one(v4)), Box::pin(one(v6))).await;
-    let (first, other, first_is_v4) = match both {
-        Either::Left((x, rest)) => (x, rest, true),
-        Either::Right((y, rest)) => (y, rest, false),
+    let (first, other) = match select(Box::pin(one(v4)), Box::pin(one(v6))).await {
+        Either::Left((x, rest)) => (x, rest),
+        Either::Right((y, rest)) => (y, rest),
     };
     match first {
         Ok((mut x, n)) => Ok(match timeout(OTHER_FAMILY, other).await {
@@ -58,57 +57,64 @@ pub async fn announce(url: &Url, a: &Announce) -> Result<(Answer, u64), TrackerE
             }
             _ => (x, n),
         }),
-        // Of two errors, that of the family the tracker has an address of.
-        Err(e) => other.await.map_err(|f| if first_is_v4 == v4.is_some() { e } else { f }),
+        // Of two errors the one that says more: that there is no address of a family says nothing.
+        Err(e) => other.await.map_err(|f| {
+            let says_less = |e: &TrackerError| matches!(e, TrackerError::Unreachable);
+            if says_less(&f) { e } else { f }
+        }),
     }
 }
 
 /// Asks how many are in the swarm; gives the bytes both ways too.
-pub async fn scrape(url: &Url, info_hash: [u8; 20]) -> Result<(Counts, u64), TrackerError> {
-    let (v4, v6) = resolve(url).await?;
-    let (socket, connection, bytes) = connect(v4.or(v6).ok_or(TrackerError::Unreachable)?).await?;
+pub async fn scrape(route: &NetRoute, url: &Url, info_hash: [u8; 20]) -> Result<(Counts, u64), TrackerError> {
+    let to = resolve(route, url).await?.into_iter().next().ok_or(TrackerError::Unreachable)?;
+    let (mut socket, connection, bytes) = connect(route, to).await?;
     let mut message = Vec::new();
     message.put_u64(connection);
     message.put_u32(SCRAPE);
     message.put_slice(&info_hash);
-    let (body, more) = exchange(&socket, &message, SCRAPE).await?;
+    let (body, more) = exchange(&mut socket, &message, SCRAPE).await?;
     let mut body = &body[..];
     let mut number = || body.try_get_u32().map_err(|_| TrackerError::Nonsense);
     let (seeds, _completed, others) = (number()?, number()?, number()?);
     Ok((Counts { seeds, others }, bytes + more))
 }
 
-/// The first address of each family.
-async fn resolve(url: &Url) -> Result<(Option<SocketAddr>, Option<SocketAddr>), TrackerError> {
+/// The first address of each family; behind a proxy, the name.
+async fn resolve(route: &NetRoute, url: &Url) -> Result<Vec<Target>, TrackerError> {
     let port = url.port().unwrap_or(80);
-    let addrs: Vec<SocketAddr> = match url.host() {
-        Some(Host::Ipv4(ip)) => vec![(ip, port).into()],
-        Some(Host::Ipv6(ip)) => vec![(ip, port).into()],
-        // For a scheme it does not know, `url` keeps an IPv4 address as a name; looking that up works too.
-        Some(Host::Domain(name)) => {
-            let found = timeout(RESOLVE_TIMEOUT, tokio::net::lookup_host((name, port))).await;
-            found.map_err(|_| TrackerError::Silent)?.map_err(|_| TrackerError::Unreachable)?.collect()
-        }
-        None => return Err(TrackerError::Unreachable),
-    };
-    Ok((addrs.iter().find(|a| a.is_ipv4()).copied(), addrs.iter().find(|a| a.is_ipv6()).copied()))
+    let host = url.host_str().ok_or(TrackerError::Unreachable)?;
+    let found = timeout(RESOLVE_TIMEOUT, route.targets(host, port)).await;
+    found.map_err(|_| TrackerError::Silent)?.map_err(|e| unreachable(&e))
 }
 
-async fn announce_to(tracker: SocketAddr, url: &Url, a: &Announce) -> Result<(Answer, u64), TrackerError> {
-    let (socket, connection, bytes) = connect(tracker).await?;
-    let (body, more) = exchange(&socket, &request(connection, url, a), ANNOUNCE).await?;
-    Ok((parse(&body, tracker.is_ipv6())?, bytes + more))
+/// What kept a socket from being made, in the words of the route, where it was the route.
+fn unreachable(e: &std::io::Error) -> TrackerError {
+    match e.get_ref().and_then(|e| e.downcast_ref::<RouteError>()) {
+        Some(e) => TrackerError::Route(e.clone()),
+        None => TrackerError::Unreachable,
+    }
+}
+
+async fn announce_to(
+    route: &NetRoute,
+    tracker: Target,
+    url: &Url,
+    a: &Announce,
+) -> Result<(Answer, u64), TrackerError> {
+    let (mut socket, connection, bytes) = connect(route, tracker).await?;
+    let (body, more) = exchange(&mut socket, &request(connection, url, a), ANNOUNCE).await?;
+    Ok((parse(&body, socket.is_v6())?, bytes + more))
 }
 
 /// A socket, and the number by which the tracker knows it for a minute.
-async fn connect(tracker: SocketAddr) -> Result<(UdpSocket, u64, u64), TrackerError> {
-    let any: IpAddr = if tracker.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let socket = UdpSocket::bind((any, 0)).await.map_err(|_| TrackerError::Unreachable)?;
-    socket.connect(tracker).await.map_err(|_| TrackerError::Unreachable)?;
+async fn connect(route: &NetRoute, tracker: Target) -> Result<(Datagrams, u64, u64), TrackerError> {
+    let opened = timeout(RESOLVE_TIMEOUT, route.datagrams(tracker)).await.map_err(|_| TrackerError::Silent)?;
+    let mut socket = opened.map_err(|e| unreachable(&e))?;
     let mut hello = Vec::new();
     hello.put_u64(PROTOCOL);
     hello.put_u32(CONNECT);
-    let (body, bytes) = exchange(&socket, &hello, CONNECT).await?;
+    let (body, bytes) = exchange(&mut socket, &hello, CONNECT).await?;
     let connection = (&body[..]).try_get_u64().map_err(|_| TrackerError::Nonsense)?;
     Ok((socket, connection, bytes))
 }
@@ -149,7 +155,7 @@ fn request(connection: u64, url: &Url, a: &Announce) -> Vec<u8> {
 
 /// Sends `message` (which lacks its transaction number, due at byte 12) until it is answered; gives what follows the
 /// answer's number, and the bytes both ways.
-async fn exchange(socket: &UdpSocket, message: &[u8], action: u32) -> Result<(Vec<u8>, u64), TrackerError> {
+async fn exchange(socket: &mut Datagrams, message: &[u8], action: u32) -> Result<(Vec<u8>, u64), TrackerError> {
     let transaction: u32 = rand::random();
     let (head, tail) = message.split_at_checked(12).ok_or(TrackerError::Nonsense)?;
     let message = [head, &transaction.to_be_bytes(), tail].concat();
@@ -186,6 +192,8 @@ pub fn parse(mut body: &[u8], v6: bool) -> Result<Answer, TrackerError> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::net::UdpSocket;
+
     use super::*;
 
     fn about() -> Announce {
@@ -246,11 +254,11 @@ mod tests {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let url = Url::parse(&format!("udp://{}/announce", socket.local_addr().unwrap())).unwrap();
         let serving = tokio::spawn(tracker(socket));
-        let (answer, bytes) = announce(&url, &about()).await.unwrap();
+        let (answer, bytes) = announce(&NetRoute::default(), &url, &about()).await.unwrap();
         assert_eq!(answer.peers, ["10.0.0.1:6881".parse().unwrap()]);
         assert_eq!((answer.interval, bytes > 100), (Duration::from_secs(900), true));
         assert_eq!(answer.counts, Some(Counts { seeds: 7, others: 4 }));
-        assert_eq!(scrape(&url, [1; 20]).await.unwrap().0, Counts { seeds: 8, others: 2 });
+        assert_eq!(scrape(&NetRoute::default(), &url, [1; 20]).await.unwrap().0, Counts { seeds: 8, others: 2 });
         serving.await.unwrap();
     }
 

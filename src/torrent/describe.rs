@@ -56,12 +56,19 @@ pub fn text(meta: &Metainfo) -> String {
     for (i, url) in meta.web_seeds.iter().enumerate() {
         line(&mut s, if i == 0 { "Web seeds" } else { "" }, url);
     }
+    let nodes: Vec<String> = meta.nodes.iter().map(|(host, port)| format!("{host} port {port}")).collect();
+    if !nodes.is_empty() {
+        line(&mut s, "DHT nodes", &nodes.join(", "));
+    }
     let files: Vec<_> = meta.files.iter().enumerate().filter(|(_, f)| !f.padding).collect();
     line(&mut s, "Files", &files.len());
     // The index is what `play --file` takes.
     for (index, f) in files {
         let mark = if is_video(&f.display) { "video" } else { "" };
         let _ = writeln!(s, "{index:>6}  {:>10}  {mark:<5}  {}", size(f.range.len()), f.display);
+    }
+    if !meta.piece_hashes.is_empty() {
+        let _ = write!(s, "\n{}", meta.magnet());
     }
     s.truncate(s.trim_end().len());
     s
@@ -81,6 +88,7 @@ pub fn json(meta: &Metainfo) -> Value {
         "private": meta.private,
         "trackers": meta.trackers,
         "web_seeds": meta.web_seeds,
+        "magnet": meta.magnet(),
         "files": files.collect::<Vec<_>>(),
     })
 }
@@ -105,6 +113,7 @@ pub fn magnet_json(magnet: &Magnet) -> Value {
         "info_hash": magnet.info_hash.to_string(),
         "trackers": magnet.trackers,
         "web_seeds": magnet.web_seeds,
+        "sources": magnet.sources,
         "peers": magnet.peers.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "select_only": magnet.select_only,
     })

@@ -13,6 +13,9 @@ const MAX_LINK: usize = 256 << 10;
 /// `x.pe` addresses kept.
 const MAX_PEERS: usize = 256;
 
+/// Addresses of the .torrent file kept: each is asked.
+const MAX_SOURCES: usize = 4;
+
 /// Indices kept of `so=`: ranges in it may be hostile.
 const MAX_SELECTED: usize = 10_000;
 
@@ -49,6 +52,7 @@ impl Magnet {
             trackers: Vec::new(),
             web_seeds: Vec::new(),
             peers: Vec::new(),
+            sources: Vec::new(),
             select_only: Vec::new(),
         }
     }
@@ -76,6 +80,8 @@ impl Magnet {
                 }
                 "tr" => push_url(&mut magnet.trackers, value, TRACKER),
                 "ws" => push_url(&mut magnet.web_seeds, value, WEB),
+                // Others are hashes of other networks.
+                "xs" | "as" if magnet.sources.len() < MAX_SOURCES => push_url(&mut magnet.sources, value, WEB),
                 // A host name would need a resolver that this layer does not have; links write addresses.
                 "x.pe" => match value.parse::<SocketAddr>() {
                     Ok(a) if a.port() != 0 && magnet.peers.len() < MAX_PEERS && !magnet.peers.contains(&a) => {
@@ -191,7 +197,7 @@ mod tests {
         let link = format!(
             "  magnet:?xt=urn:btih:{HEX}&dn=A+film%20%28x%29&tr=udp%3A%2F%2Ft.example%3A6969&tr=http://b.example/announce\
              &tr=wss://no.example&tr.1=http://b.example/announce&ws=http%3A%2F%2Fw.example%2Ff.mkv&x.pe=10.0.0.1:51413\
-             &x.pe=[2001:db8::1]:6881&x.pe=host.example:1&so=0,2,4-6,x,9-7\n"
+             &x.pe=[2001:db8::1]:6881&x.pe=host.example:1&xs=https://s.example/a.torrent&xs=urn:btih:x&as=http://127.0.0.1/reboot?now&so=0,2,4-6,x,9-7\n"
         );
         let m = Magnet::parse(&link).unwrap();
         assert_eq!(m.info_hash.to_string(), HEX);
@@ -199,6 +205,7 @@ mod tests {
         assert_eq!(m.trackers, ["udp://t.example:6969", "http://b.example/announce"]);
         assert_eq!(m.web_seeds, ["http://w.example/f.mkv"]);
         assert_eq!(m.peers, ["10.0.0.1:51413".parse().unwrap(), "[2001:db8::1]:6881".parse().unwrap()]);
+        assert_eq!(m.sources, ["https://s.example/a.torrent"]);
         assert_eq!(m.select_only, [0, 2, 4, 5, 6]);
     }
 

@@ -53,6 +53,8 @@ pub struct Metainfo {
     pub trackers: Vec<Vec<String>>,
     /// BEP 19 web seeds, as written.
     pub web_seeds: Vec<String>,
+    /// Where the DHT can be entered for this torrent (BEP 5 `nodes`), host and port; none of a private one.
+    pub nodes: Vec<(String, u16)>,
     /// The raw info dictionary, to hand to peers (BEP 9).
     pub info_bytes: Bytes,
     /// The files form a folder (BEP 3 multi-file); decides how web seed URLs are built.
@@ -78,6 +80,8 @@ pub struct Magnet {
     pub web_seeds: Vec<String>,
     /// `x.pe=`
     pub peers: Vec<SocketAddr>,
+    /// `xs=` and `as=`: web addresses of the .torrent file itself.
+    pub sources: Vec<String>,
     /// `so=` (BEP 53): indices of the files wanted.
     pub select_only: Vec<usize>,
 }

@@ -11,7 +11,7 @@ use librqbit_sha1_wrapper::{ISha1, Sha1};
 use serde::Deserialize;
 
 use super::names::{Names, component, display_component};
-use super::urls::{Value, WEB, collect_urls, trackers};
+use super::urls::{Value, WEB, collect_urls, nodes, trackers};
 use super::{FileEntry, InfoHash, Magnet, Metainfo, TorrentError, bencode};
 use crate::units::{ByteRange, Layout};
 
@@ -32,6 +32,7 @@ struct RawTorrent<'a> {
     announce_list: Option<Value>,
     #[serde(rename = "url-list")]
     url_list: Option<Value>,
+    nodes: Option<Value>,
     #[serde(borrow)]
     info: Option<WithRawBytes<RawInfo<'a>, ByteBuf<'a>>>,
 }
@@ -92,8 +93,12 @@ impl Metainfo {
         let trackers = trackers(raw.announce.as_ref(), raw.announce_list.as_ref());
         let mut web_seeds = Vec::new();
         collect_urls(raw.url_list.as_ref(), WEB, &mut web_seeds);
+        let nodes = nodes(raw.nodes.as_ref());
         let raw = info.raw_bytes.0;
-        build(info.data, raw, Bytes::copy_from_slice(raw), None, trackers, web_seeds)
+        let mut meta = build(info.data, raw, Bytes::copy_from_slice(raw), None, trackers, web_seeds)?;
+        // BEP 27: a private torrent has no business in the DHT, whatever else it says.
+        meta.nodes = if meta.private { Vec::new() } else { nodes };
+        Ok(meta)
     }
 
     /// Reads an info dictionary (BEP 9) for a magnet link, whose trackers and web seeds it gets.
@@ -171,7 +176,20 @@ fn build(
     let files = place(&listed, &decode);
     drop(listed);
     let name = display_component(&name);
-    Ok(Metainfo { info_hash, name, layout, files, piece_hashes, private, trackers, web_seeds, info_bytes, multi_file })
+    let nodes = Vec::new();
+    Ok(Metainfo {
+        info_hash,
+        name,
+        layout,
+        files,
+        piece_hashes,
+        private,
+        trackers,
+        web_seeds,
+        nodes,
+        info_bytes,
+        multi_file,
+    })
 }
 
 const BAD_LENGTH: TorrentError = TorrentError::Damaged("a file's length in it is not possible");
@@ -193,8 +211,10 @@ fn list_files(files: Vec<RawFile<'_>>) -> Result<Vec<Listed<'_>>, TorrentError> 
             None => return Err(TorrentError::Missing("length")),
         };
         let path = f.path_utf8.or(f.path).filter(|p| !p.is_empty()).ok_or(TorrentError::Missing("path"))?;
-        // BitComet's padding predates the attribute.
-        let padding = attr.contains(&b'p') || path.last().is_some_and(|n| n.0.starts_with(b"_____padding_file_"));
+        // Padding that predates the attribute: BitComet's, and libtorrent's.
+        let old = path.last().is_some_and(|n| n.0.starts_with(b"_____padding_file_"))
+            || (path.len() > 1 && path.first().is_some_and(|n| n.0 == b".____padding_file"));
+        let padding = old || attr.contains(&b'p');
         Ok(Listed { path, len, padding })
     });
     list.collect()

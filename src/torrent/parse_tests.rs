@@ -85,6 +85,40 @@ fn web_seeds_come_as_a_string_or_a_list() {
 }
 
 #[test]
+fn dht_nodes_are_kept_but_of_a_private_torrent() {
+    let m = with("5:nodesll14:router.examplei6881eel3:::1i5eel1:hi0eel1:hi70000eeli5ei6eel1:aei5el9:a b.exampi5eee");
+    assert_eq!(m.nodes, [("router.example".to_owned(), 6881), ("::1".to_owned(), 5)]);
+    assert!(with("5:nodes3:abc").nodes.is_empty());
+    let many = format!("5:nodesl{}e", "l1:hi5ee".repeat(1000));
+    assert_eq!(with(&many).nodes.len(), 32);
+    let info =
+        info(&[("length", b"i5e".to_vec()), ("name", string(b"a")), ("private", b"i1e".to_vec())], 16384, &[0; 20]);
+    // Out of order, as in the wild: `private` before `piece length`.
+    let private = Metainfo::parse(&[b"d5:nodesll1:hi5eee4:info", info.as_slice(), b"e"].concat());
+    assert!(private.is_ok_and(|m| m.private && m.nodes.is_empty()));
+}
+
+#[test]
+fn padding_of_every_age_is_known() {
+    for path in [".pad/28", "_____padding_file_0_if you see this file, please update", ".____padding_file/0"] {
+        let mut pad = TestFile::new(path, 28);
+        pad.padding = path.starts_with(".pad");
+        let m = torrent("show", &[TestFile::new("a", 100), pad, TestFile::new("b", 30)], 128).meta();
+        assert_eq!(m.files.iter().map(|f| f.padding).collect::<Vec<_>>(), [false, true, false], "{path}");
+    }
+    assert!(torrent("x", &[TestFile::new(".____padding_file", 9)], 64).meta().files.iter().all(|f| !f.padding));
+}
+
+#[test]
+fn links_and_flags_of_files_are_listed_and_never_made() {
+    let files =
+        b"ld4:attr1:l4:pathl4:linke12:symlink pathl2:..6:passwdeed4:attr2:xh6:lengthi5e4:pathl3:runeee".to_vec();
+    let m = single(&[("files", files), ("name", string(b"a"))], 16384, 1).unwrap();
+    let shown: Vec<_> = m.files.iter().map(|f| (f.display.as_str(), f.range.len(), f.padding)).collect();
+    assert_eq!(shown, [("link", 0, false), ("run", 5, false)]);
+}
+
+#[test]
 fn a_magnets_metadata_must_have_its_hash() {
     let t = torrent("show", &[TestFile::new("a.mkv", 100)], 64);
     let mut magnet = Magnet::parse(&sha1(&t.info).to_string()).unwrap();

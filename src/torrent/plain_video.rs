@@ -38,6 +38,7 @@ impl Metainfo {
             trackers: Vec::new(),
             web_seeds: vec![url.to_owned()],
             info_bytes: Bytes::new(),
+            nodes: Vec::new(),
             multi_file: false,
         })
     }

@@ -201,6 +201,7 @@ fn hollow(files: impl Iterator<Item = (String, u64)>, piece_len: u32) -> Arc<Met
         trackers: Vec::new(),
         web_seeds: Vec::new(),
         info_bytes: Default::default(),
+        nodes: Vec::new(),
         multi_file: true,
     })
 }

@@ -83,6 +83,24 @@ pub(super) fn trackers(announce: Option<&Value>, list: Option<&Value>) -> Vec<Ve
     tiers
 }
 
+/// DHT nodes kept: a few are enough to enter by.
+const MAX_NODES: usize = 32;
+
+/// BEP 5: a list of lists of host and port. What is none is passed over.
+pub(super) fn nodes(value: Option<&Value>) -> Vec<(String, u16)> {
+    let Some(BencodeValue::List(list)) = value else { return Vec::new() };
+    let node = |v: &Value| {
+        let BencodeValue::List(pair) = v else { return None };
+        let [BencodeValue::Bytes(host), BencodeValue::Integer(port)] = pair.as_slice() else { return None };
+        let host = std::str::from_utf8(&host.0).ok().filter(|h| !h.is_empty() && h.len() <= 253)?;
+        // A name or an address, and nothing that a resolver or a screen could take for something else.
+        let plain = host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._:".contains(&b));
+        let port = u16::try_from(*port).ok().filter(|p| *p != 0 && plain)?;
+        Some((host.to_owned(), port))
+    };
+    list.iter().filter_map(node).take(MAX_NODES).collect()
+}
+
 /// The URLs in a string or a list of strings that are of these schemes and not there yet.
 pub(super) fn collect_urls(value: Option<&Value>, schemes: &[&str], out: &mut Vec<String>) {
     let values = match value {

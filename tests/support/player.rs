@@ -110,7 +110,7 @@ impl Home {
     /// `play --headless URI` with a report, and no way to find peers but those given.
     pub fn play<S: Into<OsString>>(&self, uri: impl Into<OsString>, options: impl IntoIterator<Item = S>) -> Played {
         let mut args: Vec<OsString> = vec!["play".into(), "--headless".into(), uri.into()];
-        args.extend(["--no-dht", "--report", "report.json"].map(OsString::from));
+        args.extend(["--no-dht", "--no-portmap", "--report", "report.json"].map(OsString::from));
         args.extend(options.into_iter().map(Into::into));
         self.run(args)
     }

@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
+/// Lines of its log that a child of a failed test leaves behind.
+const LAST_WORDS: usize = 60;
+
 /// A child in a process group of its own. Dropping it ends the whole group.
 pub struct Guard {
     pub child: Child,
@@ -90,6 +93,12 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = self.log();
+            let last: Vec<&str> = log.lines().rev().take(LAST_WORDS).collect();
+            let last: Vec<&str> = last.into_iter().rev().collect();
+            eprintln!("the last that process {} said:\n{}", self.pid(), last.join("\n"));
+        }
         if self.child.try_wait().is_ok_and(|s| s.is_none()) {
             let group = -(self.child.id() as i32);
             // SAFETY: as above; the group was made by us and its leader is not yet waited for.

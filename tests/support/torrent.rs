@@ -52,9 +52,25 @@ impl Torrent {
         Torrent { path, ..self.clone() }
     }
 
+    /// The same with a tracker, beside the first.
+    pub fn with_tracker(&self, url: &str) -> Torrent {
+        let mut bytes = std::fs::read(&self.path).unwrap();
+        // Keys are sorted, and none that the tools write comes before `announce`.
+        bytes.splice(1..1, format!("8:announce{}:{url}", url.len()).into_bytes());
+        let path = self.path.with_extension("tracker.torrent");
+        std::fs::write(&path, bytes).unwrap();
+        Torrent { path, ..self.clone() }
+    }
+
     /// A magnet link without trackers.
     pub fn magnet(&self) -> String {
-        format!("magnet:?xt=urn:btih:{}&dn={}", self.info_hash, self.name)
+        format!("magnet:?xt=urn:btih:{}&dn={}", self.info_hash, self.name.replace(' ', "+"))
+    }
+
+    /// A magnet link with one.
+    pub fn magnet_by(&self, tracker: &str) -> String {
+        let quoted: String = url::form_urlencoded::byte_serialize(tracker.as_bytes()).collect();
+        format!("{}&tr={quoted}", self.magnet())
     }
 }
 

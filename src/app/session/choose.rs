@@ -13,20 +13,21 @@ pub enum Choice {
     Ask { files: Vec<FileChoice>, suggested: Option<usize> },
 }
 
-/// `selected` is what a magnet link asks for (`so=`): it counts where it names a video.
+/// `selected` is what a magnet link asks for (`so=`, BEP 53): the first video among it is what its maker meant to be played.
 pub fn choose(meta: &Metainfo, selected: &[usize], several: Several) -> Result<Choice, Failure> {
     let all = video_files(meta);
-    let asked: Vec<usize> = all.iter().copied().filter(|i| selected.contains(i)).collect();
-    let videos = if asked.is_empty() { &all } else { &asked };
-    match (several, videos.as_slice()) {
+    // Sorted, as a magnet link gives it.
+    let asked = all.iter().copied().filter(|i| selected.binary_search(i).is_ok()).min();
+    match (several, all.as_slice()) {
         (Several::Take(Some(i)), _) => match meta.files.get(i) {
             Some(f) if !f.padding && !f.range.is_empty() => Ok(Choice::Play(i)),
             _ => Err(Failure::input(format!("The torrent has no file {i}"), "See its files with sluicegate info")),
         },
         (_, [one]) => Ok(Choice::Play(*one)),
+        _ if let Some(first) = asked => Ok(Choice::Play(first)),
         (Several::Take(None), [largest, ..]) => Ok(Choice::Play(*largest)),
         (Several::Take(None), []) => Err(no_video(meta)),
-        (Several::Ask, _) => Ok(list(meta, videos)),
+        (Several::Ask, _) => Ok(list(meta, &all)),
     }
 }
 
@@ -58,4 +59,32 @@ fn no_video(meta: &Metainfo) -> Failure {
     let more = if files.len() > 3 { format!(" and {} more", files.len() - 3) } else { String::new() };
     let what = format!("{} holds no video, only {}{more}", one_line(&meta.name, 120), names.join(", "));
     Failure::input(what, "Open a torrent with a video in it")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::torrent::testing::{TestFile, torrent};
+
+    fn played(files: &[TestFile], selected: &[usize], several: Several) -> Option<usize> {
+        match choose(&torrent("show", files, 64).meta(), selected, several).unwrap() {
+            Choice::Play(i) => Some(i),
+            Choice::Ask { .. } => None,
+        }
+    }
+
+    #[test]
+    fn the_first_video_a_link_selects_is_played() {
+        let files =
+            || [TestFile::new("a.txt", 9), TestFile::new("b.mkv", 9), TestFile::new("c.mkv", 99), TestFile::pad(3)];
+        assert_eq!(played(&files(), &[], Several::Ask), None);
+        assert_eq!(played(&files(), &[0, 1, 2, 70], Several::Ask), Some(1));
+        assert_eq!(played(&files(), &[2], Several::Take(None)), Some(2));
+        assert_eq!(
+            played(&files(), &[0, 3], Several::Take(None)),
+            Some(2),
+            "no video among them: as if none were named"
+        );
+        assert_eq!(played(&files(), &[2], Several::Take(Some(1))), Some(1), "the user's word counts more");
+    }
 }

@@ -23,6 +23,7 @@ use crate::media::Player;
 use crate::media::api::PlayerOptions;
 use crate::stream::reader::{LocalFile, Reader};
 use crate::stream::{Stream, StreamConfig, StreamSource};
+use crate::swarm::Network;
 use crate::torrent::Metainfo;
 
 /// While something moves: often enough that nothing on screen looks late when a wakeup is missed.
@@ -89,7 +90,7 @@ impl Driver {
             Opened::Wanted(Wanted::Url(url)) => (Kind::Url, shown_url(url)),
             Opened::Wanted(Wanted::Path(path)) => (Kind::Local, file_name(path)),
         };
-        let state = State::Resolving(Resolving::start(&rt, opened, options.net.peers.clone(), shared.signal.clone()));
+        let state = State::Resolving(Resolving::start(&rt, opened, &options.net, shared.signal.clone()));
         Self {
             rt,
             options,
@@ -264,7 +265,7 @@ impl Driver {
     /// Starts the network, or opens the local file.
     fn start(&mut self, resolved: Resolved) -> Result<(), Failure> {
         self.progress.resolved = true;
-        let Resolved { source, peers, demo } = resolved;
+        let Resolved { source, peers, blocklist, demo } = resolved;
         let net = &self.options.net;
         let mut config = StreamConfig {
             cache_dir: net.cache_dir.clone(),
@@ -277,10 +278,19 @@ impl Driver {
             use_server: net.use_server,
             use_swarm: net.use_swarm,
             max_links: net.max_links,
+            encryption: net.encryption,
+            utp: net.utp,
+            network: Network {
+                route: net.route.clone(),
+                blocklist,
+                map_port: net.map_port,
+                dht_nodes: net.dht_nodes.clone(),
+                dht_bootstrap: Vec::new(),
+            },
         };
         if let Some(demo) = &demo {
             // All of it is on this machine: nobody else is to be asked.
-            (config.dht, config.lsd) = (false, false);
+            (config.dht, config.lsd, config.network) = (false, false, Network::default());
             config.web_seeds = vec![demo.web_seed().to_owned()];
         }
         let source = match source {

@@ -3,6 +3,7 @@
 //! Runs on the network's runtime; the session looks for the answer when it is woken.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -12,14 +13,17 @@ use crate::app::args::PeerAddr;
 use crate::app::demo::Demo;
 use crate::app::failure::Failure;
 use crate::app::open::{self, Source};
-use crate::app::session::Opened;
+use crate::app::session::{NetOptions, Opened};
 use crate::app::signal::Signal;
+use crate::net::{NetRoute, RouteError};
+use crate::swarm::blocklist::Blocklist;
 use crate::torrent::Metainfo;
 
 /// Ready to start.
 pub struct Resolved {
     pub source: Source,
     pub peers: Vec<SocketAddr>,
+    pub blocklist: Option<Arc<Blocklist>>,
     /// Kept as long as the session: dropping it ends its swarm.
     pub demo: Option<Demo>,
 }
@@ -32,11 +36,11 @@ pub struct Resolving {
 
 impl Resolving {
     /// Begins; `done` is notified when [`Resolving::take`] has the answer.
-    pub fn start(rt: &Handle, opened: Opened, peers: Vec<PeerAddr>, done: Arc<Signal>) -> Self {
+    pub fn start(rt: &Handle, opened: Opened, net: &NetOptions, done: Arc<Signal>) -> Self {
         let slot = Arc::new(Mutex::new(None));
-        let (to, handle) = (slot.clone(), rt.clone());
+        let (to, handle, net) = (slot.clone(), rt.clone(), net.clone());
         let task = rt.spawn(async move {
-            let resolved = resolve(handle, opened, peers).await;
+            let resolved = resolve(handle, opened, &net).await;
             *to.lock() = Some(resolved);
             done.notify();
         });
@@ -61,31 +65,55 @@ impl Drop for Resolving {
     }
 }
 
-async fn resolve(rt: Handle, opened: Opened, peers: Vec<PeerAddr>) -> Result<Resolved, Failure> {
-    let mut addrs = look_up(peers).await?;
+async fn resolve(rt: Handle, opened: Opened, net: &NetOptions) -> Result<Resolved, Failure> {
+    let mut addrs = look_up(&net.route, &net.peers).await?;
     match opened {
-        Opened::Wanted(wanted) => Ok(Resolved { source: open::resolve(wanted).await?, peers: addrs, demo: None }),
+        Opened::Wanted(wanted) => {
+            let source = open::resolve(wanted, &net.route).await?;
+            let local = matches!(source, Source::Local(_)) || !net.use_swarm;
+            let blocklist = match &net.blocklist {
+                Some(file) if !local => Some(blocklist(file.clone()).await?),
+                _ => None,
+            };
+            Ok(Resolved { source, peers: addrs, blocklist, demo: None })
+        }
         Opened::Demo => {
             let failed = |e: String| Failure::machine(format!("The demo could not be started: {e}"), "Try again");
             let demo = tokio::task::spawn_blocking(move || Demo::start(&rt)).await;
             let demo = demo.map_err(|e| failed(e.to_string()))?.map_err(|e| failed(e.to_string()))?;
             let meta = Metainfo::parse(demo.torrent()).map_err(|e| failed(e.to_string()))?;
             addrs.extend_from_slice(demo.peers());
-            Ok(Resolved { source: Source::Torrent(Arc::new(meta)), peers: addrs, demo: Some(demo) })
+            Ok(Resolved { source: Source::Torrent(Arc::new(meta)), peers: addrs, blocklist: None, demo: Some(demo) })
         }
     }
 }
 
-async fn look_up(peers: Vec<PeerAddr>) -> Result<Vec<SocketAddr>, Failure> {
+/// Reads the user's blocklist. One that cannot be read is no reason to meet those it names.
+async fn blocklist(file: PathBuf) -> Result<Arc<Blocklist>, Failure> {
+    let read = tokio::task::spawn_blocking(move || Blocklist::load(&file)).await;
+    let read = read.map_err(|_| Failure::machine("Reading the blocklist broke off", "Try again"))?;
+    read.map(Arc::new).map_err(|e| {
+        Failure::input(e.to_string(), "Check the file given with --blocklist or in the settings, or take it away there")
+    })
+}
+
+async fn look_up(route: &NetRoute, peers: &[PeerAddr]) -> Result<Vec<SocketAddr>, Failure> {
     let mut addrs = Vec::new();
     for peer in peers {
         match peer {
-            PeerAddr::Addr(a) => addrs.push(a),
+            PeerAddr::Addr(a) => addrs.push(*a),
             PeerAddr::Host(host, port) => {
-                let found = tokio::net::lookup_host((host.as_str(), port)).await.ok().and_then(|mut a| a.next());
-                addrs.push(found.ok_or_else(|| {
-                    Failure::input(format!("The peer \"{host}\" was not found"), "Check its name, or give its address")
-                })?);
+                let found = route.lookup(host, *port).await;
+                let found = found.map_err(|e| e.get_ref().and_then(|e| e.downcast_ref::<RouteError>()).cloned());
+                let what = match found.map(|a| a.into_iter().next()) {
+                    Ok(Some(addr)) => {
+                        addrs.push(addr);
+                        continue;
+                    }
+                    Err(Some(e)) => e.to_string(),
+                    _ => format!("The peer \"{host}\" was not found"),
+                };
+                return Err(Failure::input(what, "Check its name, or give its address"));
             }
         }
     }

@@ -44,6 +44,6 @@ async fn fetch_over_tls(url: &str) {
     // On the same connection, whose other streams go on.
     origin.fetch(FetchId(2), ByteRange::new(4_000_000, 4_500_000));
     assert_eq!(collect(&mut rx, FetchId(2), 4_000_000).await.unwrap(), &data[4_000_000..4_500_000]);
-    let probe = probe_url(url).await.unwrap();
+    let probe = probe_url(&crate::net::NetRoute::default(), url).await.unwrap();
     assert_eq!((probe.len, probe.ranges), (5_000_000, true));
 }

@@ -1,0 +1,332 @@
+//! The network between nodes: each has one access link up and one down, and the paths between them only delay.
+//!
+//! Granularity is the block; a block stands for the packets it is cut into. What is modelled, and of what:
+//! - *uplink*: processor sharing among the flows with something to send, by virtual time (Demers, Keshav, Shenker 1989), as
+//!   TCP flows of equal round trip share it;
+//! - *downlink*: first come, first served, with cut-through: a block that comes slower than the link takes no time of its own;
+//! - *TCP*: a window of bytes not acknowledged that begins with one block, grows by what is acknowledged (slow start) or by
+//!   a block a round trip, and halves when the receiver's queue is past its buffer. Lost packets are not sent again: the loss
+//!   costs window, not bytes;
+//! - *receive budget*: what the application reads slower than it comes is acknowledged later, and the window shrinks to it.
+//!
+//! Messages without payload take the path's delay and no bandwidth. Jitter delays, and never reorders, within a lane.
+//!
+//! Invariant: bytes of a lane are delivered whole, once and in order, unless its link closes.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::time::Duration;
+
+use super::agenda::Agenda;
+use super::dice::Dice;
+use super::step::{LaneKey, Step};
+use crate::units::{BLOCK_LEN, BlockRef, FetchId, Instant};
+
+/// A new connection's window: ten packets (RFC 6928), here one block.
+const FIRST_WINDOW: f64 = BLOCK_LEN as f64;
+/// The most a receiver lets be under way: what common systems grow their buffers to on access links of this kind.
+const WINDOW_MOST: f64 = 2.0 * 1024.0 * 1024.0;
+/// With the peers held back, their sockets' buffers are small: two blocks.
+const WINDOW_HELD: f64 = 2.0 * BLOCK_LEN as f64;
+/// Queue in front of a downlink before packets are dropped: what home routers hold.
+const BUFFER: Duration = Duration::from_millis(200);
+
+/// What a parcel is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cargo {
+    /// A block of a peer's; `lie` is 0 for the true bytes, else who falsified them.
+    Block { block: BlockRef, lie: u32 },
+    /// Bytes of a fetch up to here.
+    Range { fetch: FetchId, upto: u64, lie: u32 },
+}
+
+/// Payload that is sent as one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Parcel {
+    pub cargo: Cargo,
+    pub len: u32,
+}
+
+/// One direction of a link.
+#[derive(Debug, Clone, Default)]
+struct Lane {
+    /// Which link it is a lane of; none is 0.
+    link: u32,
+    from: u32,
+    to: u32,
+    delay: Duration,
+    /// From a server: not held to the peers' budget.
+    server: bool,
+    queue: VecDeque<Parcel>,
+    sending: Option<Parcel>,
+    wire: VecDeque<(Instant, Parcel)>,
+    read: VecDeque<(Instant, Parcel)>,
+    acks: VecDeque<(Instant, u32)>,
+    unacked: u64,
+    window: f64,
+    threshold: f64,
+    cut_at: Option<Instant>,
+    /// Waits for its window, and no step is made to look again.
+    stuck: bool,
+    refill_at: Option<Instant>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Access {
+    up: f64,
+    down: f64,
+    delay: Duration,
+    jitter: Duration,
+    /// Virtual bytes that each active flow was given since the uplink was last idle.
+    given: f64,
+    told: Instant,
+    active: u32,
+    /// `(bits of the virtual finish, order, lane, link)`: positive doubles sort as their bits do.
+    finish: BinaryHeap<Reverse<(u64, u64, u32, u32)>>,
+    order: u64,
+    look_at: Option<Instant>,
+    down_free: Instant,
+    budget: Option<f64>,
+    read_free: Instant,
+}
+
+/// All access links and lanes.
+#[derive(Debug, Default)]
+pub(super) struct Net {
+    access: Vec<Access>,
+    lanes: Vec<Lane>,
+}
+
+fn time_for(len: u32, rate: f64) -> Duration {
+    Duration::from_nanos((f64::from(len) / rate.max(1e-3) * 1e9).min(1e18).ceil() as u64)
+}
+
+impl Net {
+    /// A node's access link, bytes per second each way; the delay is one way, between it and the middle of the network.
+    pub fn add(&mut self, up: f64, down: f64, delay: Duration, jitter: Duration) {
+        self.access.push(Access { up, down, delay, jitter, ..Access::default() });
+    }
+
+    /// One way from node to node.
+    pub fn delay(&self, a: u32, b: u32) -> Duration {
+        self.access[a as usize].delay + self.access[b as usize].delay
+    }
+
+    /// Makes the two lanes of a link in its slot.
+    pub fn open(&mut self, slot: u32, link: u32, ends: [u32; 2], server: bool) {
+        let lanes = (slot as usize + 1) * 2;
+        if self.lanes.len() < lanes {
+            self.lanes.resize_with(lanes, Lane::default);
+        }
+        let delay = self.delay(ends[0], ends[1]);
+        for (i, [from, to]) in [ends, [ends[1], ends[0]]].into_iter().enumerate() {
+            self.lanes[slot as usize * 2 + i] = Lane {
+                link,
+                from,
+                to,
+                delay,
+                server,
+                window: FIRST_WINDOW,
+                threshold: f64::INFINITY,
+                ..Lane::default()
+            };
+        }
+    }
+
+    /// Drops whatever is on the link's way.
+    pub fn close(&mut self, now: Instant, slot: u32, agenda: &mut Agenda<Step>) {
+        for i in [slot * 2, slot * 2 + 1] {
+            let lane = std::mem::take(&mut self.lanes[i as usize]);
+            if lane.sending.is_some() {
+                self.advance(lane.from, now);
+                self.access[lane.from as usize].active -= 1;
+                self.look(lane.from, now, agenda);
+            }
+        }
+    }
+
+    fn lane(&mut self, key: LaneKey) -> Option<&mut Lane> {
+        self.lanes.get_mut(key.lane as usize).filter(|l| l.link == key.link)
+    }
+
+    /// Hands payload to the lane's socket.
+    pub fn send(&mut self, now: Instant, key: LaneKey, parcel: Parcel, agenda: &mut Agenda<Step>) {
+        if let Some(l) = self.lane(key) {
+            l.queue.push_back(parcel);
+            self.pump(now, key, agenda);
+        }
+    }
+
+    /// Bytes in the lane's socket that were not sent yet.
+    pub fn unsent(&self, key: LaneKey) -> u64 {
+        self.lanes.get(key.lane as usize).filter(|l| l.link == key.link).map_or(0, |l| {
+            l.queue.iter().map(|p| u64::from(p.len)).sum::<u64>() + l.sending.map_or(0, |p| u64::from(p.len))
+        })
+    }
+
+    /// Takes what was not sent yet out of the lane's socket again.
+    pub fn unsend(&mut self, key: LaneKey, which: impl Fn(&Cargo) -> bool) {
+        if let Some(l) = self.lane(key) {
+            l.queue.retain(|p| !which(&p.cargo));
+        }
+    }
+
+    /// How fast a node reads all its peers together; `None` is as fast as they come.
+    pub fn set_budget(&mut self, node: u32, bytes_per_s: Option<u64>) {
+        self.access[node as usize].budget = bytes_per_s.map(|b| b as f64);
+    }
+
+    /// Starts the lane's next parcel if its window lets it.
+    fn pump(&mut self, now: Instant, key: LaneKey, agenda: &mut Agenda<Step>) {
+        let Some(to) = self.lane(key).map(|l| l.to) else { return };
+        let held = self.access[to as usize].budget.is_some();
+        let Some(l) = self.lane(key) else { return };
+        while let Some((_, len)) = l.acks.front().copied().filter(|a| a.0 <= now) {
+            l.acks.pop_front();
+            l.unacked -= u64::from(len);
+            let len = f64::from(len);
+            l.window += if l.window < l.threshold { len } else { len * len / l.window };
+            l.window = l.window.min(WINDOW_MOST);
+        }
+        if l.sending.is_some() {
+            return;
+        }
+        let Some(next) = l.queue.front().copied() else { return };
+        let window = if held && !l.server { l.window.min(WINDOW_HELD) } else { l.window };
+        if l.unacked > 0 && l.unacked as f64 + f64::from(next.len) > window {
+            match l.acks.front().map(|a| a.0) {
+                Some(at) if l.refill_at != Some(at) => {
+                    l.refill_at = Some(at);
+                    agenda.push(at, Step::Refill(key));
+                }
+                Some(_) => {}
+                None => l.stuck = true,
+            }
+            return;
+        }
+        l.queue.pop_front();
+        l.sending = Some(next);
+        l.unacked += u64::from(next.len);
+        let from = l.from;
+        self.advance(from, now);
+        let a = &mut self.access[from as usize];
+        a.active += 1;
+        a.order += 1;
+        a.finish.push(Reverse(((a.given + f64::from(next.len)).to_bits(), a.order, key.lane, key.link)));
+        self.look(from, now, agenda);
+    }
+
+    /// Brings the uplink's virtual time up to now.
+    fn advance(&mut self, node: u32, now: Instant) {
+        let a = &mut self.access[node as usize];
+        if a.active > 0 {
+            a.given += now.since(a.told).as_secs_f64() * a.up / f64::from(a.active);
+        } else {
+            a.given = 0.0;
+            a.finish.clear();
+        }
+        a.told = now;
+    }
+
+    /// Sees to it that the uplink is looked at when its first flow will be done. Looking too early does no harm.
+    fn look(&mut self, node: u32, now: Instant, agenda: &mut Agenda<Step>) {
+        let a = &mut self.access[node as usize];
+        let Some(Reverse((bits, ..))) = a.finish.peek().copied().filter(|_| a.active > 0) else { return };
+        let left = (f64::from_bits(bits) - a.given).max(0.0) * f64::from(a.active) / a.up.max(1e-3);
+        let at = now + Duration::from_nanos((left * 1e9).min(1e18).ceil() as u64);
+        if a.look_at.is_none_or(|t| t > at) {
+            a.look_at = Some(at);
+            agenda.push(at, Step::Uplink(node));
+        }
+    }
+
+    /// Parcels that have left the node whole by now, into `sent`.
+    pub fn uplink(
+        &mut self,
+        now: Instant,
+        node: u32,
+        agenda: &mut Agenda<Step>,
+        dice: &mut Dice,
+        sent: &mut Vec<(LaneKey, Parcel)>,
+    ) {
+        if self.access[node as usize].look_at != Some(now) {
+            return;
+        }
+        self.access[node as usize].look_at = None;
+        self.advance(node, now);
+        let first = sent.len();
+        while let Some(Reverse((bits, _, lane, link))) = self.access[node as usize].finish.peek().copied() {
+            let live = self.lanes.get(lane as usize).is_some_and(|l| l.link == link && l.sending.is_some());
+            // A hundredth of a byte covers what the rounding to nanoseconds leaves.
+            if live && f64::from_bits(bits) > self.access[node as usize].given + 0.01 {
+                break;
+            }
+            let a = &mut self.access[node as usize];
+            a.finish.pop();
+            let jitter = a.jitter;
+            let key = LaneKey { lane, link };
+            let Some(l) = self.lanes.get_mut(lane as usize).filter(|l| l.link == link) else { continue };
+            let Some(parcel) = l.sending.take() else { continue };
+            a.active -= 1;
+            let at = now + l.delay + dice.up_to(jitter);
+            let at = l.wire.back().map_or(at, |w| w.0.max(at));
+            l.wire.push_back((at, parcel));
+            agenda.push(at, Step::Arrive(key));
+            sent.push((key, parcel));
+        }
+        for i in first..sent.len() {
+            let key = sent[i].0;
+            self.pump(now, key, agenda);
+        }
+        self.look(node, now, agenda);
+    }
+
+    /// The next parcel of the lane has come to the receiver's access link; given back if it is read at once.
+    pub fn arrive(&mut self, now: Instant, key: LaneKey, agenda: &mut Agenda<Step>) -> Option<Parcel> {
+        let l = self.lane(key)?;
+        let (_, parcel) = l.wire.pop_front()?;
+        let (to, server, delay) = (l.to, l.server, l.delay);
+        let a = &mut self.access[to as usize];
+        let takes = time_for(parcel.len, a.down);
+        a.down_free = a.down_free.max(now - takes) + takes;
+        let mut done = a.down_free.max(now);
+        let full = done.since(now) > BUFFER;
+        if let Some(budget) = a.budget.filter(|_| !server) {
+            a.read_free = a.read_free.max(done - BUFFER) + time_for(parcel.len, budget);
+            done = done.max(a.read_free);
+        }
+        let l = self.lane(key)?;
+        let done = l.read.back().map_or(done, |r| r.0.max(done));
+        l.acks.push_back((done + delay, parcel.len));
+        if full && l.cut_at.is_none_or(|t| now.since(t) > delay * 2 + BUFFER) {
+            l.cut_at = Some(now);
+            l.window = (l.window / 2.0).max(WINDOW_HELD);
+            l.threshold = l.window;
+        }
+        if std::mem::take(&mut l.stuck) {
+            l.refill_at = Some(done + delay);
+            agenda.push(done + delay, Step::Refill(key));
+        }
+        if done > now || !l.read.is_empty() {
+            l.read.push_back((done, parcel));
+            agenda.push(done, Step::Take(key));
+            return None;
+        }
+        Some(parcel)
+    }
+
+    /// The application reads the lane's next parcel.
+    pub fn take(&mut self, key: LaneKey) -> Option<Parcel> {
+        self.lane(key)?.read.pop_front().map(|r| r.1)
+    }
+
+    /// Acknowledgements may let the lane go on.
+    pub fn refill(&mut self, now: Instant, key: LaneKey, agenda: &mut Agenda<Step>) {
+        if let Some(l) = self.lane(key) {
+            if l.refill_at == Some(now) {
+                l.refill_at = None;
+            }
+            self.pump(now, key, agenda);
+        }
+    }
+}
