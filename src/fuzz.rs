@@ -24,6 +24,7 @@ pub struct Target {
 pub const TARGETS: &[Target] = &[
     Target { name: "wire", run: swarm::fuzz::wire, per_byte: 64, base: 64 << 10 },
     Target { name: "extension", run: swarm::fuzz::extension, per_byte: 256, base: 256 << 10 },
+    Target { name: "mse", run: swarm::fuzz::mse, per_byte: 1024, base: 256 << 10 },
     Target { name: "tracker", run: swarm::fuzz::tracker, per_byte: 128, base: 64 << 10 },
     Target { name: "metainfo", run: torrent::fuzz::metainfo, per_byte: 512, base: 64 << 10 },
     Target { name: "magnet", run: torrent::fuzz::magnet, per_byte: 64, base: 1 << 20 },

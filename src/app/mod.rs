@@ -25,6 +25,7 @@ pub mod history;
 pub mod lock;
 #[cfg(feature = "gui")]
 pub mod net;
+#[cfg(any(feature = "gui", fuzzing))]
 pub mod paths;
 #[cfg(feature = "gui")]
 pub mod process;
@@ -32,6 +33,7 @@ pub mod process;
 pub mod report;
 #[cfg(feature = "gui")]
 pub mod session;
+#[cfg(any(feature = "gui", fuzzing))]
 pub mod settings;
 #[cfg(feature = "gui")]
 mod signal;

@@ -77,8 +77,8 @@ fn turn_over(shared: &Shared) -> bool {
     if shared.book.lock().next_at().is_none_or(|at| at > now) {
         return false;
     }
-    if !shared.has_room_for_strangers() {
-        shared.make_room_for_strangers();
+    if !shared.has_room_for_mute() {
+        shared.make_room_for_mute();
     }
     let want = shared.want.load(Ordering::Relaxed).min(shared.max_links());
     if shared.link_count() >= want {
@@ -88,9 +88,10 @@ fn turn_over(shared: &Shared) -> bool {
 }
 
 fn next(shared: &Shared) -> Option<(SocketAddr, LinkSource)> {
-    let strangers = shared.has_room_for_strangers();
+    let strangers = shared.has_room_for_mute();
     let want = shared.want.load(Ordering::Relaxed).min(shared.max_links());
-    let links = shared.link_count();
+    // A full house is full, whoever is in it.
+    let links = if shared.link_count() < shared.max_links() { shared.links_toward(want) } else { want };
     let mut book = shared.book.lock();
     let dialling = book.dialling();
     let room = strangers && links < want && dialling < MAX_DIALS && links + dialling < want + SPARE_DIALS;
@@ -123,13 +124,21 @@ async fn connect(shared: &Shared, addr: SocketAddr, source: LinkSource) -> Resul
     let way = shared.book.lock().way(addr);
     let mut over = Over::Race { utp_first: way.utp_first };
     let manners = manners(shared.config.encryption, way.manner);
-    for (i, manner) in manners.iter().enumerate() {
-        // Several refuse an obfuscated handshake that carries more than the handshake: libtorrent, aria2, rtorrent.
+    // What takes TCP connections only to close them takes uTP alone, or nobody: worth a look once.
+    let other = way.manner.is_none() && shared.utp.as_ref().is_some_and(|u| u.reaches(addr));
+    let rounds = manners.len() * if other { 2 } else { 1 };
+    for (i, manner) in manners.iter().cycle().take(rounds).enumerate() {
+        if i == manners.len() {
+            if matches!(over, Over::Utp) {
+                break;
+            }
+            over = Over::Utp;
+        }
         let (first, told) = first_bytes(shared, way.bare || *manner == Manner::Obfuscated);
         let (mut conn, rtt) = reach(shared, addr, over).await?;
         shared.book.lock().connected(addr);
         shared.dial.notify_one();
-        let last = i + 1 == manners.len();
+        let last = i + 1 == rounds;
         let patience = if last { handshake::TIMEOUT } else { FIRST_TRY };
         let shaken = timeout(patience, shake::dialled(shared, &mut conn, &first, *manner)).await;
         match shaken.unwrap_or_else(|_| Err(timed_out().into())) {
@@ -142,10 +151,7 @@ async fn connect(shared: &Shared, addr: SocketAddr, source: LinkSource) -> Resul
             Err(LinkEnd::Closed | LinkEnd::Io(_) | LinkEnd::Mse(_)) if !last => {
                 over = if conn.is_utp() { Over::Utp } else { Over::Tcp };
             }
-            Err(e) => {
-                shared.book.lock().refused(addr, conn.is_utp());
-                return Err(e);
-            }
+            Err(e) => return Err(e),
         }
     }
     // No policy is without a manner.

@@ -5,12 +5,15 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
 
+use super::api::Encryption;
 use super::benc::Value;
 use super::handshake::{Extended, Handshake, LEN, MAX_METADATA};
 use super::metadata::{Fetch, MetadataMessage, PIECE, Progress};
+use super::mse::{Initiator, Pads, Responder};
 use super::pex::{self, Peer};
 use super::wire::{Decoder, MAX_RAW_BITFIELD, Message, WireError};
 use super::{http_tracker, udp_tracker};
+use crate::torrent::InfoHash;
 use crate::units::{BLOCK_LEN, LinkId};
 
 /// A stream of messages. The first byte says how it is cut into reads, the second of how many pieces the torrent is.
@@ -131,6 +134,61 @@ fn check_metadata(m: &MetadataMessage) {
             }
         }
     }
+}
+
+/// An obfuscated handshake between two of us with a third in the middle, who changes, drops and adds bytes as the input says,
+/// three for each change, and delivers all in reads of the size that its first byte says.
+pub fn mse(input: &[u8]) {
+    let Some((&[cut, pads], edits)) = input.split_first_chunk() else { return };
+    let pads = Pads { outer: usize::from(pads) * 2, inner: usize::from(pads) };
+    let (hash, first) = (InfoHash([7; 20]), [9; 100]);
+    let (mut to_responder, mut to_initiator) = (BytesMut::new(), BytesMut::new());
+    let mut initiator = Initiator::new(hash, Encryption::Prefer, pads, &first, &mut to_responder);
+    let mut responder = Responder::new(hash, Encryption::Prefer, pads);
+    let (mut from_initiator, mut from_responder, mut at) = (BytesMut::new(), BytesMut::new(), 0);
+    let (mut dialled, mut accepted) = (None, None);
+    // Each round ends one side's message; there are two each way.
+    for _ in 0..4 {
+        let sent = tampered(&to_responder.split(), edits, at);
+        at += sent.len();
+        for part in sent.chunks(usize::from(cut) * 8 + 1) {
+            from_initiator.extend_from_slice(part);
+            if accepted.is_none() {
+                let Ok(done) = responder.step(&mut from_initiator, &mut to_initiator) else { return };
+                accepted = done;
+            }
+            assert!(accepted.is_some() || from_initiator.len() <= MAX_HANDSHAKE, "it waits for ever more");
+        }
+        for part in to_initiator.split().chunks(usize::from(cut) * 8 + 1) {
+            from_responder.extend_from_slice(part);
+            if dialled.is_none() {
+                let Ok(done) = initiator.step(&mut from_responder, &mut to_responder) else { return };
+                dialled = done;
+            }
+        }
+    }
+    if edits.len() < 3 {
+        assert!(dialled.is_some() && accepted.is_some(), "two of us do not understand each other");
+    }
+}
+
+/// More than any part of an obfuscated handshake that is waited for: a key, two pads, and the first bytes.
+const MAX_HANDSHAKE: usize = 32 * 1024;
+
+/// `sent` with the changes that fall into it: it begins `at` bytes into the stream.
+fn tampered(sent: &[u8], edits: &[u8], at: usize) -> Vec<u8> {
+    let mut out = sent.to_vec();
+    for edit in edits.as_chunks::<3>().0 {
+        let [high, low, what] = *edit;
+        let place = (usize::from(high) << 8 | usize::from(low)).checked_sub(at);
+        let Some(byte) = place.and_then(|p| out.get_mut(p)) else { continue };
+        match what {
+            0 => drop(out.split_off(place.unwrap_or_default())),
+            1..=8 => out.extend(std::iter::repeat_n(what, usize::from(what) * 100)),
+            _ => *byte ^= what,
+        }
+    }
+    out
 }
 
 /// Answers of trackers, over HTTP and over UDP.

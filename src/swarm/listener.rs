@@ -168,7 +168,12 @@ async fn accept_utp(shared: Arc<Shared>, pending: Arc<Pending>) {
 /// Shakes hands with a stranger and runs the link.
 fn welcome(shared: &Arc<Shared>, mut conn: Conn, addr: SocketAddr, pending: &Arc<Pending>) {
     let addr = plain(addr);
-    if shared.book.lock().is_banned(addr) || !shared.has_room_for_strangers() {
+    if shared.book.lock().is_banned(addr) {
+        return;
+    }
+    if !shared.has_room_for_strangers() {
+        // The next one may find some.
+        shared.make_room_for_mute();
         return;
     }
     let place = pending.enter();

@@ -30,11 +30,11 @@ use crate::units::{Layout, LinkId, PieceIndex, PieceSet};
 /// Most links whatever the configuration says.
 pub const MAX_LINKS: usize = 500;
 
-/// Most links that said nothing yet, besides.
-const MAX_STRANGERS: usize = 150;
+/// Incoming links from one address: a household or a small office behind one router, not a crowd.
+const MAX_PER_ADDRESS: usize = 8;
 
-/// Most links to one address: several may share a router, a crowd behind one is one.
-const MAX_PER_IP: usize = 6;
+/// Most links that said nothing yet, besides.
+const MAX_MUTE: usize = 150;
 
 /// With fewer peers than this that give, those that keep us waiting make room sooner.
 const FEW_GIVERS: usize = 4;
@@ -92,6 +92,10 @@ pub enum NoPlace {
     Twice,
     Full,
     Banned,
+}
+
+fn incoming(links: &HashMap<LinkId, LinkEntry>) -> usize {
+    links.values().filter(|l| !l.outgoing && !l.close.is_cancelled()).count()
 }
 
 /// See the module.
@@ -184,12 +188,6 @@ impl Shared {
 
     /// Tells the driver; waits while it is busy. `Err` when the swarm or the driver ended.
     pub async fn tell(&self, event: SwarmEvent) -> Result<(), ()> {
-        // Nearly always there is room, and a look is all it takes.
-        let event = match self.events.try_send(event) {
-            Ok(()) => return Ok(()),
-            Err(mpsc::error::TrySendError::Full(event)) => event,
-            Err(mpsc::error::TrySendError::Closed(_)) => return Err(()),
-        };
         tokio::select! {
             sent = self.events.send(event) => sent.map_err(drop),
             () = self.cancel.cancelled() => Err(()),
@@ -337,15 +335,14 @@ impl Shared {
     }
 
     /// Whether there is room for links that may turn out to be mute.
-    pub fn has_room_for_strangers(&self) -> bool {
-        let strangers = self.queues().iter().filter(|q| q.merit.lock().is_mute()).count();
-        strangers < self.max_strangers()
+    pub fn has_room_for_mute(&self) -> bool {
+        self.queues().iter().filter(|q| q.merit.lock().is_mute()).count() < self.max_mute()
     }
 
     /// Links that said nothing yet, besides [`Shared::max_links`]: they cost a socket and a few kilobytes each, and were a
     /// place counted for them, a crowd of the mute could keep everybody else out.
-    fn max_strangers(&self) -> usize {
-        (3 * self.max_links()).min(MAX_STRANGERS)
+    fn max_mute(&self) -> usize {
+        (3 * self.max_links()).min(MAX_MUTE)
     }
 
     /// Each link that is not being closed, and what it is worth.
@@ -374,7 +371,7 @@ impl Shared {
     }
 
     /// Closes the mute that had their time, where others wait for their sockets.
-    pub fn make_room_for_strangers(&self) {
+    pub fn make_room_for_mute(&self) {
         let now = Instant::now();
         let links: Vec<_> = self.links.lock().values().map(|l| (l.queue.clone(), l.close.clone())).collect();
         let mute = |q: &Queue| {
@@ -382,6 +379,24 @@ impl Shared {
             merit.is_mute() && merit.worth(now, true) == Worth::Mute
         };
         links.iter().filter(|l| mute(&l.0)).for_each(|l| l.1.cancel());
+    }
+
+    /// Whether another incoming link would find a place.
+    pub fn has_room_for_strangers(&self) -> bool {
+        self.link_count() < self.max_links() && incoming(&self.links.lock()) < self.max_incoming()
+    }
+
+    /// Incoming links at most: strangers who fill all the places there are must leave some for peers of our choice.
+    fn max_incoming(&self) -> usize {
+        self.max_links().div_ceil(4) * 3
+    }
+
+    /// Links, as far as they make dialling needless: incoming ones count for half of what is wanted at most, since nobody
+    /// knows what they are good for.
+    pub fn links_toward(&self, want: usize) -> usize {
+        let incoming = incoming(&self.links.lock());
+        let placed = self.link_count();
+        placed.saturating_sub(incoming) + incoming.min(want / 2).min(placed)
     }
 
     /// Most links at once, as configured.
@@ -401,7 +416,10 @@ impl Shared {
         if self.link_count() >= self.max_links() {
             self.make_room(1);
         }
-        let (placed, strangers) = (self.link_count(), self.has_room_for_strangers());
+        if !self.has_room_for_mute() || (!outgoing && !self.has_room_for_strangers()) {
+            self.make_room_for_mute();
+        }
+        let (placed, mute_room) = (self.link_count(), self.has_room_for_mute());
         let mut links = self.links.lock();
         if let Some(twin) = links.values().find(|l| l.peer_id == peer.peer_id) {
             // Both dialled each other: the link of the one with the higher id stays, by either side's count.
@@ -414,11 +432,11 @@ impl Shared {
             }
             twin.close.cancel();
         }
-        let neighbours = links.values().filter(|l| l.addr.ip() == addr.ip()).count();
-        if neighbours >= MAX_PER_IP && !addr.ip().is_loopback() {
-            return Err(NoPlace::Full);
-        }
-        if placed >= self.max_links() || !strangers {
+        let same = |l: &&LinkEntry| !l.outgoing && l.addr.ip() == addr.ip();
+        let crowded = !outgoing
+            && (incoming(&links) >= self.max_incoming()
+                || (!addr.ip().is_loopback() && links.values().filter(same).count() >= MAX_PER_ADDRESS));
+        if crowded || placed >= self.max_links() || !mute_room {
             return Err(NoPlace::Full);
         }
         let link = LinkId(self.next_link.fetch_add(1, Ordering::Relaxed));

@@ -30,8 +30,8 @@ pub fn metainfo(input: &[u8]) {
 }
 
 fn bare(info_hash: InfoHash) -> Magnet {
-    let (name, trackers, web_seeds) = (None, Vec::new(), Vec::new());
-    Magnet { info_hash, name, trackers, web_seeds, peers: Vec::new(), select_only: Vec::new(), sources: Vec::new() }
+    let (trackers, web_seeds, sources) = Default::default();
+    Magnet { info_hash, name: None, trackers, web_seeds, sources, peers: Vec::new(), select_only: Vec::new() }
 }
 
 fn check_metainfo(meta: &Metainfo) {
@@ -81,6 +81,7 @@ pub fn magnet(input: &[u8]) {
     let Ok(m) = Magnet::parse(&String::from_utf8_lossy(input)) else { return };
     check_urls(&m.trackers, TRACKER);
     check_urls(&m.web_seeds, WEB);
+    check_urls(&m.sources, WEB);
     assert!(m.peers.len() <= 256 && m.peers.iter().all(|p| p.port() != 0));
     assert!(m.select_only.is_sorted() && m.select_only.len() <= 10_000);
     let shown = |n: &String| n.chars().count() <= 600 && !n.chars().any(char::is_control);
@@ -96,6 +97,7 @@ fn link(m: &Magnet) -> String {
     query.extend_pairs(m.name.iter().map(|n| ("dn", n)));
     query.extend_pairs(m.trackers.iter().map(|t| ("tr", t)));
     query.extend_pairs(m.web_seeds.iter().map(|w| ("ws", w)));
+    query.extend_pairs(m.sources.iter().map(|s| ("xs", s)));
     query.extend_pairs(m.peers.iter().map(|p| ("x.pe", p.to_string())));
     let selected: Vec<String> = m.select_only.iter().map(usize::to_string).collect();
     query.append_pair("so", &selected.join(","));
