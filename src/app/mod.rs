@@ -25,7 +25,6 @@ pub mod history;
 pub mod lock;
 #[cfg(feature = "gui")]
 pub mod net;
-#[cfg(any(feature = "gui", fuzzing))]
 pub mod paths;
 #[cfg(feature = "gui")]
 pub mod process;
@@ -33,7 +32,6 @@ pub mod process;
 pub mod report;
 #[cfg(feature = "gui")]
 pub mod session;
-#[cfg(any(feature = "gui", fuzzing))]
 pub mod settings;
 #[cfg(feature = "gui")]
 mod signal;
