@@ -292,7 +292,7 @@ fn peer(i: usize) -> PeerView {
     PeerView {
         addr,
         client: clients[i % clients.len()].into(),
-        flags: ["D X", "D U", "d", "D H I", "D L"][i % 5].into(),
+        flags: ["DXE", "DUEP", "dX", "DHIP", "?L"][i % 5].into(),
         has: if i.is_multiple_of(3) { 1.0 } else { (h % 100) as f32 / 100.0 },
         down: 820_000.0 / (1.0 + i as f64 * 0.6),
         up: if i.is_multiple_of(4) { (h % 90_000) as f64 } else { 0.0 },
