@@ -14,6 +14,8 @@ use crate::units::{BlockRef, ByteRange, FetchId, Layout, LinkId, PieceIndex, Pie
 pub enum Giver {
     Link(LinkId),
     Server,
+    /// Nobody: padding, which is zeros (BEP 47).
+    Known,
 }
 
 /// One block of a begun piece.
@@ -99,6 +101,8 @@ impl Begun {
 #[derive(Debug, Clone)]
 pub struct Board {
     layout: Layout,
+    /// Padding, sorted: blocks within it are here from the start.
+    padding: Vec<ByteRange>,
     verified: PieceSet,
     missing: u32,
     begun: BTreeMap<PieceIndex, Begun>,
@@ -117,6 +121,7 @@ impl Board {
             .collect();
         Self {
             layout,
+            padding: Vec::new(),
             missing: layout.piece_count() - have.count(),
             verified: have,
             begun: BTreeMap::new(),
@@ -124,6 +129,23 @@ impl Board {
             origins,
             failures: BTreeMap::new(),
         }
+    }
+
+    /// Bytes that are zeros by what the torrent says, in order; before anything is asked for.
+    pub fn set_padding(&mut self, padding: Vec<ByteRange>) {
+        self.padding = padding;
+    }
+
+    /// Whether all of the block is padding. Of a piece that is nothing else some block must be fetched, or it would never be
+    /// checked: then none is.
+    fn is_padding(&self, b: BlockRef) -> bool {
+        if self.padding.is_empty() {
+            return false;
+        }
+        let (block, piece) = (self.layout.block_range(b), self.layout.piece_range(b.piece));
+        let at = self.padding.partition_point(|p| p.end <= block.start);
+        let within = |r: &ByteRange, part: ByteRange| r.start <= part.start && part.end <= r.end;
+        self.padding.get(at).is_some_and(|r| within(r, block) && !within(r, piece))
     }
 
     pub fn layout(&self) -> &Layout {
@@ -148,7 +170,7 @@ impl Board {
 
     /// Whether the block is neither here nor on its way.
     pub fn is_free(&self, b: BlockRef) -> bool {
-        !self.is_here(b.piece) && self.cell(b).is_none_or(Cell::free)
+        !self.is_here(b.piece) && self.cell(b).map_or_else(|| !self.is_padding(b), Cell::free)
     }
 
     /// The block's cell, where its piece is begun.
@@ -158,7 +180,7 @@ impl Board {
 
     /// Whether the block's bytes are here, checked or not.
     pub fn block_here(&self, b: BlockRef) -> bool {
-        self.is_here(b.piece) || self.cell(b).is_some_and(|c| c.here.is_some())
+        self.is_here(b.piece) || self.cell(b).map_or_else(|| self.is_padding(b), |c| c.here.is_some())
     }
 
     /// Whether every piece is verified.
@@ -184,14 +206,14 @@ impl Board {
             return None;
         }
         let failures = self.failures.get(&b.piece).copied().unwrap_or(0);
-        let begun = self.begun.entry(b.piece).or_insert_with(|| Begun {
-            cells: vec![Cell::default(); blocks as usize],
-            here: 0,
-            free: blocks,
-            checking: false,
-            parole: None,
-            failures,
-        });
+        if !self.begun.contains_key(&b.piece) {
+            let known = |block| self.is_padding(BlockRef { block, ..b }).then_some(Giver::Known);
+            let cells: Vec<Cell> = (0..blocks).map(|i| Cell { here: known(i), ..Cell::default() }).collect();
+            let here = cells.iter().filter(|c| c.here.is_some()).count() as u32;
+            let begun = Begun { cells, here, free: blocks - here, checking: false, parole: None, failures };
+            self.begun.insert(b.piece, begun);
+        }
+        let begun = self.begun.get_mut(&b.piece)?;
         let cell = begun.cells.get_mut(b.block as usize)?;
         let (before, out) = (cell.free(), change(cell));
         match (before, cell.free()) {

@@ -118,6 +118,12 @@ impl Engine {
         }
     }
 
+    /// Bytes that are zeros by what the torrent says (BEP 47), in order: nobody is asked for blocks that lie within. Call it
+    /// before the first event.
+    pub fn set_padding(&mut self, padding: Vec<ByteRange>) {
+        self.board.set_padding(padding);
+    }
+
     /// Takes one event in and says what is to be done about it.
     pub fn handle(&mut self, now: Instant, event: Event, actions: &mut Vec<Action>) {
         self.note(now, event, actions);

@@ -42,9 +42,10 @@ impl Engine {
             .cells
             .iter()
             .filter_map(|c| c.here)
-            .map(|g| match g {
-                Giver::Link(l) => Some(l),
-                Giver::Server => None,
+            .filter_map(|g| match g {
+                Giver::Link(l) => Some(Some(l)),
+                Giver::Server => Some(None),
+                Giver::Known => None,
             })
             .collect();
         let mut alone = givers.iter();
@@ -122,7 +123,7 @@ impl Engine {
                     server_lied |= sum != truth;
                     false
                 }
-                None => false,
+                Some(Giver::Known) | None => false,
             };
         }
         for link in honest.difference(&liars) {

@@ -80,7 +80,8 @@ pub(super) async fn run(
     };
     let store = Arc::new(store);
     let seed = seed_of(&meta);
-    let engine = Engine::new(meta.layout, have, seed, crate::engine::Config::default());
+    let mut engine = Engine::new(meta.layout, have, seed, crate::engine::Config::default());
+    engine.set_padding(meta.files.iter().filter(|f| f.padding && !f.range.is_empty()).map(|f| f.range).collect());
     shared.known.store(Some(Arc::new((meta.clone(), store.clone()))));
     (shared.wake)();
     let parts = Parts {

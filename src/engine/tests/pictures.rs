@@ -61,6 +61,41 @@ fn the_first_blocks_go_round_not_all_to_one() {
 }
 
 #[test]
+fn padding_is_asked_of_nobody_and_its_piece_is_checked() {
+    let layout = Layout::new(3 * 65_536, 65_536).unwrap();
+    for (padding, asked) in [((30_000, 65_536), 10), ((16_384, 65_536), 9), ((0, 65_536), 12), ((65_536, 131_072), 12)]
+    {
+        let mut e = Engine::new(layout, PieceSet::new(3), 1, Config::default());
+        e.set_padding(vec![ByteRange::new(padding.0, padding.1)]);
+        let link = LinkId(0);
+        tell(&mut e, 0, Event::LinkUp { link, rtt: Some(Duration::from_millis(1)) });
+        tell(&mut e, 0, Event::Bitfield { link, pieces: PieceSet::full(3) });
+        tell(&mut e, 0, Event::FileChosen { range: ByteRange::new(0, layout.total_len()) });
+        let mut out = tell(&mut e, 1, Event::Unchoked { link });
+        let (mut got, mut ms) = (Vec::new(), 1);
+        while !requests(&out).is_empty() {
+            let all = requests(&std::mem::take(&mut out));
+            assert!(all.iter().all(|r| !got.contains(&(r.1, r.2))), "asked twice: {all:?}");
+            for (_, piece, block) in all {
+                got.push((piece, block));
+                ms += 10;
+                let block = BlockRef { piece: PieceIndex(piece), block };
+                out.extend(tell(&mut e, ms, Event::BlockArrived { link, block }));
+            }
+            let checked = out.iter().filter_map(|a| match a {
+                Action::Verify { piece } => Some(*piece),
+                _ => None,
+            });
+            for piece in checked.collect::<Vec<_>>() {
+                out.extend(tell(&mut e, ms, Event::PieceVerified { piece }));
+            }
+        }
+        assert_eq!(got.len(), asked, "{padding:?}: {got:?}");
+        assert!(e.verified().is_full(), "{padding:?}");
+    }
+}
+
+#[test]
 fn a_choke_gives_the_blocks_to_another() {
     let (mut e, _) = engine(2, &["xx", "xx"]);
     tell(&mut e, 1, Event::Unchoked { link: LinkId(0) });
