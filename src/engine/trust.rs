@@ -19,13 +19,16 @@ pub(super) struct Trust {
     pub suspect: bool,
     /// Servers that are not taken back, whatever they answer later.
     pub dropped: BTreeSet<OriginId>,
-    /// Of each failure of a piece not verified since: who gave each block, and its sum.
-    pub failed: BTreeMap<PieceIndex, Vec<Vec<(Option<Giver>, u64)>>>,
+    /// The failures of each piece not verified since.
+    pub failed: BTreeMap<PieceIndex, Vec<Failure>>,
     /// Whole pieces that wait for their hash check until it is known who lied, and since when.
     held: BTreeMap<PieceIndex, Instant>,
     /// Told of a piece that is about to be called corrupt.
     sums: Option<(PieceIndex, Vec<u64>)>,
 }
+
+/// One failed copy of a piece: who gave each block, and its sum.
+type Failure = Vec<(Option<Giver>, u64)>;
 
 /// Failed pieces, and failures of one, whose givers are remembered: a swarm of liars must not fill memory.
 const FAILED_MOST: usize = 64;

@@ -162,7 +162,7 @@ mod tests {
     const PIECE: u32 = 65_536;
 
     fn film(len: usize) -> Bytes {
-        (0..len).map(|i| (i * 7 >> 3) as u8).collect::<Vec<u8>>().into()
+        (0..len).map(|i| ((i * 7) >> 3) as u8).collect::<Vec<u8>>().into()
     }
 
     fn hash(data: &[u8]) -> [u8; 20] {
@@ -250,7 +250,9 @@ mod tests {
         };
         assert_eq!(upto(0), piece / 2);
         assert_eq!(upto(7), 8 * piece);
-        (1..7).for_each(|p| drop(upto(p)));
+        for p in 1..7 {
+            upto(p);
+        }
         assert_eq!(running.waiting.load(Ordering::Relaxed), 0);
     }
 }

@@ -114,6 +114,8 @@ impl Session {
             // As the other side of each comparison is set.
             encryption: Encryption::Off,
             utp: false,
+            up_limit: None,
+            down_limit: None,
             network: Network::default(),
         };
         let source = StreamSource::Torrent(meta.clone());
