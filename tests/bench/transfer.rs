@@ -115,6 +115,8 @@ impl Session {
             encryption: Encryption::Off,
             utp: false,
             network: Network::default(),
+            down_limit: None,
+            up_limit: None,
         };
         let source = StreamSource::Torrent(meta.clone());
         let stream = Stream::start(rt.handle(), source, config, Arc::new(|| {})).unwrap();
