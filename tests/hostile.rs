@@ -6,12 +6,12 @@ mod support;
 
 #[path = "hostile/disk.rs"]
 mod disk;
+#[path = "hostile/lies.rs"]
+mod lies;
 #[path = "hostile/poison.rs"]
 mod poison;
 #[path = "hostile/silence.rs"]
 mod silence;
-#[path = "hostile/lies.rs"]
-mod lies;
 
 use std::path::{Path, PathBuf};
 

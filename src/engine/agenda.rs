@@ -134,6 +134,11 @@ impl Agenda {
         }
     }
 
+    /// Drops the pieces that `wanted` does not keep.
+    pub fn keep(&mut self, wanted: impl Fn(PieceIndex) -> bool) {
+        self.pieces.retain(|d| wanted(d.piece));
+    }
+
     /// The pieces, soonest first.
     pub fn pieces(&self) -> &[DuePiece] {
         &self.pieces

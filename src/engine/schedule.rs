@@ -109,7 +109,7 @@ impl Engine {
     /// The full pass.
     fn plan(&mut self, now: Instant, actions: &mut Vec<Action>) {
         let layout = *self.board.layout();
-        let Some(agenda) = self.position.agenda(now, &layout, &self.config, DUE_MOST) else { return };
+        let Some(mut agenda) = self.position.agenda(now, &layout, &self.config, DUE_MOST) else { return };
         if std::mem::take(&mut self.restart) {
             self.cancel_stale(&agenda, actions);
         }
@@ -189,6 +189,8 @@ impl Engine {
                 self.ask_ahead(now, c.link, c.room, &zones, typical, actions);
             }
         }
+        // What is left is for links that have room before the next pass; in steady play that is nothing.
+        agenda.keep(|p| self.board.has_free(p));
         self.passes = Passes { agenda: Some(agenda), zones, typical, pressing, held: pass.held, idle: BTreeSet::new() };
     }
 

@@ -438,15 +438,24 @@ async fn a_url_that_the_user_opens_is_told_apart() {
     assert!(probe_url(&NetRoute::default(), &server.url("/t")).await.unwrap().is_torrent);
     assert!(!probe_url(&NetRoute::default(), &server.url("/ignores")).await.unwrap().ranges);
     for bad in ["/page", "/endless", "/none"] {
-        assert!(matches!(probe_url(&NetRoute::default(), &server.url(bad)).await, Err(OriginError::Refused { .. })), "{bad}");
+        assert!(
+            matches!(probe_url(&NetRoute::default(), &server.url(bad)).await, Err(OriginError::Refused { .. })),
+            "{bad}"
+        );
     }
     assert_eq!(get_small(&NetRoute::default(), &server.url("/t"), 1000).await.unwrap().len(), 32);
     for big in ["/huge", "/endless"] {
-        assert!(matches!(get_small(&NetRoute::default(), &server.url(big), 1000).await, Err(OriginError::TooLarge { .. })), "{big}");
+        assert!(
+            matches!(get_small(&NetRoute::default(), &server.url(big), 1000).await, Err(OriginError::TooLarge { .. })),
+            "{big}"
+        );
     }
     assert!(matches!(probe_url(&NetRoute::default(), "ftp://h/x").await, Err(OriginError::BadUrl(_))));
     let secret = server.url("/none").replace("http://", "http://user:hunter2@");
-    for e in [probe_url(&NetRoute::default(), &secret).await.unwrap_err(), get_small(&NetRoute::default(), &secret, 9).await.unwrap_err()] {
+    for e in [
+        probe_url(&NetRoute::default(), &secret).await.unwrap_err(),
+        get_small(&NetRoute::default(), &secret, 9).await.unwrap_err(),
+    ] {
         assert!(!e.to_string().contains("hunter2") && !format!("{e:?}").contains("hunter2"), "{e}");
     }
     assert!(

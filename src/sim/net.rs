@@ -274,9 +274,8 @@ impl Net {
             agenda.push(at, Step::Arrive(key));
             sent.push((key, parcel));
         }
-        for i in first..sent.len() {
-            let key = sent[i].0;
-            self.pump(now, key, agenda);
+        for (key, _) in &sent[first..] {
+            self.pump(now, *key, agenda);
         }
         self.look(node, now, agenda);
     }

@@ -255,10 +255,10 @@ impl Watch {
                     self.fault(now, || format!("{b:?} is playable: {:?}, not verified", store.get(b)));
                 }
             }
-            Action::SendBlock { link, piece, .. } => {
-                if !store.verified.contains(*piece) || !self.links.contains_key(link) {
-                    self.fault(now, || format!("piece {piece} is sent to {link:?}: not verified, or no such link"));
-                }
+            Action::SendBlock { link, piece, .. }
+                if !store.verified.contains(*piece) || !self.links.contains_key(link) =>
+            {
+                self.fault(now, || format!("piece {piece} is sent to {link:?}: not verified, or no such link"));
             }
             Action::Fetch { fetch, origin, range } => self.fetched(now, *fetch, *origin, *range),
             Action::AbortFetch { fetch } => self.give_back(*fetch),

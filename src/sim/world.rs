@@ -468,7 +468,7 @@ impl World {
     /// Tells all peers of a piece, with what else there is to tell in the same while.
     pub(super) fn announce(&mut self, n: u32, piece: PieceIndex) {
         let every = self.have_every.as_nanos() as u64;
-        let at = if every == 0 { self.now } else { Instant((self.now.0 / every + 1) * every) };
+        let at = self.now.0.checked_div(every).map_or(self.now, |n| Instant((n + 1) * every));
         let lanes: Vec<LaneKey> = match &self.nodes[n as usize].actor {
             Actor::Host(h) => h.book.lanes().collect(),
             Actor::Script(s) => s.desks.values().map(|d| d.key).collect(),

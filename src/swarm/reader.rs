@@ -16,8 +16,8 @@ use tokio::time::{Instant, sleep_until};
 
 use super::api::SwarmEvent;
 use super::budget;
-use super::conn::ReadHalf;
 use super::chatter::Chatter;
+use super::conn::ReadHalf;
 use super::fast;
 use super::handshake::{Extended, OUR_DONT_HAVE, OUR_METADATA, OUR_PEX};
 use super::link::{LinkEnd, count, extended};

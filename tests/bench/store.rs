@@ -39,7 +39,7 @@ fn store(c: &mut Criterion) {
         Some(work) => tempfile::tempdir_in(PathBuf::from(work)).unwrap(),
         None => tempfile::tempdir().unwrap(),
     };
-    let piece: Bytes = (0..PIECE_LEN).map(|i| (i * 31 >> 3) as u8).collect::<Vec<u8>>().into();
+    let piece: Bytes = (0..PIECE_LEN).map(|i| ((i * 31) >> 3) as u8).collect::<Vec<u8>>().into();
     let store = Arc::new(Store::open(dir.path(), torrent(&piece)).unwrap().0);
 
     let mut group = c.benchmark_group("store");

@@ -117,8 +117,6 @@ impl Session {
             up_limit: None,
             down_limit: None,
             network: Network::default(),
-            down_limit: None,
-            up_limit: None,
         };
         let source = StreamSource::Torrent(meta.clone());
         let stream = Stream::start(rt.handle(), source, config, Arc::new(|| {})).unwrap();
