@@ -20,7 +20,7 @@ packages() { # family, build|test
         ;;
     debian-test)
         echo xvfb openbox xdotool xclip imagemagick ffmpeg pulseaudio pulseaudio-utils libasound2-plugins \
-            python3 python3-xlib transmission-daemon transmission-cli nginx-light iproute2
+            python3 python3-xlib python3-venv transmission-daemon transmission-cli nginx-light iproute2 aria2 rtorrent
         ;;
     fedora-build)
         # RPM Fusion's ffmpeg-devel serves as well, and better; see fedora_notes.
@@ -29,16 +29,16 @@ packages() { # family, build|test
         ;;
     fedora-test)
         echo xorg-x11-server-Xvfb openbox xdotool xclip ImageMagick pulseaudio pulseaudio-utils alsa-plugins-pulseaudio \
-            python3 python3-xlib transmission-daemon transmission-cli nginx
+            python3 python3-xlib transmission-daemon transmission-cli nginx aria2 rtorrent
         ;;
     arch-build)
         echo base-devel pkgconf clang curl ca-certificates ffmpeg alsa-lib mesa libglvnd libxkbcommon-x11 libxcursor libxi libxrandr
         ;;
     arch-test)
-        echo xorg-server-xvfb openbox xdotool xclip imagemagick pulseaudio alsa-plugins python python-xlib transmission-cli nginx
+        echo xorg-server-xvfb openbox xdotool xclip imagemagick pulseaudio alsa-plugins python python-xlib transmission-cli nginx aria2 rtorrent
         ;;
     macos-build) echo pkg-config ffmpeg llvm ;;
-    macos-test) echo transmission-cli nginx ;;
+    macos-test) echo transmission-cli nginx aria2 rtorrent python3 ;;
     esac
 }
 
@@ -186,4 +186,17 @@ need_rust() {
     fi
     here=$(rust_here)
     { [ -n "$here" ] && at_least "$here" "$needed"; } || die "Rust is ${here:-missing} even now, and $needed or newer is needed."
+}
+
+# libtorrent for the tests, as a wheel in the build folder: most distributions have no current one. Where there is none for this
+# system, or no network, those tests say what is missing.
+need_libtorrent() {
+    local home
+    home=${CARGO_TARGET_DIR:-$root/target}/python
+    if [ -x "$home/bin/python" ] && "$home/bin/python" -c 'import libtorrent' 2>/dev/null; then return; fi
+    say "Fetching libtorrent for the tests, into $home."
+    # The system's own, where it has one, is as good when there is no wheel.
+    if ! { python3 -m venv --system-site-packages "$home" && "$home/bin/python" -m pip install -q --disable-pip-version-check 'libtorrent>=2.0.9,<3'; }; then
+        say "libtorrent could not be fetched: what is tested beside it will fail."
+    fi
 }

@@ -1,15 +1,22 @@
 //! Beside the programs people use: we fetch from each of them, and each fetches all from us.
 //!
-//! | peer | TCP | uTP | MSE | magnet | besides |
-//! |---|---|---|---|---|---|
-//! | Transmission | both | | | both | |
-//! | libtorrent | both | | | both | IPv6, 4 MiB pieces, padding, hybrid v1+v2, PEX, fast extension |
-//! | aria2 | both | | | both | |
-//! | rtorrent | both | | | both | |
-//! | librqbit | both | | | both | |
+//! | peer | TCP | MSE | uTP | uTP + MSE | by magnet | the player plays from it |
+//! |---|---|---|---|---|---|---|
+//! | Transmission 3 | both | both | dials us | dials us | both | tests/play |
+//! | libtorrent 2.1 | both | both | both | both | both | yes |
+//! | aria2 | both | both | – | – | both | yes |
+//! | rtorrent | both | both | – | – | both | yes |
+//! | librqbit | both | – | both | – | both | yes |
 //!
-//! "Both" is both ways. Where they fetch, they dial us (Transmission, which dials nobody on loopback, is dialled). All run on
-//! loopback, each on ports and in folders of its own, and are ended by their process id.
+//! "Both" is both ways, "–" what it does not speak. Encrypted means each byte of it (RC4), with the plain stream refused by both sides.
+//! Where they fetch, they dial us; Transmission does only where this machine has an address besides loopback, and is dialled else.
+//! That Transmission serves us over uTP is tested in src/swarm.
+//!
+//! Besides, with libtorrent: IPv6, a seed that takes nothing but encrypted links without our knowing, pieces of 4 MiB, a hundred
+//! files in a few pieces, padding files, hybrids of v1 and v2 (`shapes`, `matrix`); PEX both ways, the DHT, the local network, the
+//! fast extension (`meeting`). The player as a seed, of what it played and of what lay in its cache (`player`).
+//!
+//! All run on loopback, each on ports and in folders of its own, and are ended by their process id. `SLUICEGATE_LOG` logs our side.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -25,6 +32,8 @@ mod foreign;
 mod libtorrent;
 #[path = "interop/matrix.rs"]
 mod matrix;
+#[path = "interop/meeting.rs"]
+mod meeting;
 #[path = "interop/ours.rs"]
 mod ours;
 #[path = "interop/player.rs"]

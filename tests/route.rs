@@ -54,11 +54,14 @@ fn world() -> Option<World> {
     made.ok()
 }
 
-/// All that a play asks of the network, by whom it asks: each must have been reached.
-fn reached(services: &Services) -> bool {
-    let s = services.seen();
-    let by = |what: &str| s.iter().any(|l| l.starts_with(what));
-    by("http-tracker") && by("udp-tracker") && by("web") && by("peer")
+/// Waits until all that a play asks of the network was reached.
+fn reach(play: &mut Play, services: &Services) {
+    for what in ["http-tracker", "udp-tracker", "web", "peer", "dht"] {
+        wait_for(what, Duration::from_secs(90), || {
+            assert!(play.runs(), "ended before {what} was reached: {:#?}\n{}", services.seen(), play.said());
+            services.seen().iter().any(|l| l.starts_with(what)).then_some(())
+        });
+    }
 }
 
 #[test]
@@ -82,16 +85,10 @@ fn bound_to_an_interface_or_an_address_nothing_leaves_by_another() {
     let services = Services::start(&world, &film.content);
     for bind in ["good", "10.77.1.2"] {
         services.forget();
-        let args = ["--bind", bind, "--name-server", "10.99.0.1", "--no-clock"];
+        let args = ["--bind", bind, "--name-server", "10.99.0.1"];
         let mut play = Play::start(&world, &film.torrent, &args);
-        wait_for("trackers, web seed and peer", Duration::from_secs(60), || {
-            assert!(play.runs_or_ended_well(), "{}", play.said());
-            reached(&services).then_some(())
-        });
-        wait_for("the DHT's first question", Duration::from_secs(30), || {
-            services.seen().iter().any(|l| l.starts_with("dht")).then_some(()).or((!play.runs()).then_some(()))
-        });
-        play.wait_or_end(Duration::from_secs(60));
+        reach(&mut play, &services);
+        play.end();
         let seen = services.seen();
         assert_eq!(world.sent("bad"), 0, "bound to {bind}: {seen:#?}\n{}", play.said());
         assert!(seen.iter().all(|l| l.contains(" 10.77.1.2")), "{seen:#?}");
@@ -148,12 +145,9 @@ fn behind_a_proxy_only_the_proxy_hears_of_us() {
     let film = film();
     let services = Services::start(&world, &film.content);
     let proxy = format!("socks5://me:p%40ss@10.99.0.1:{SOCKS}");
-    let mut play = Play::start(&world, &film.torrent, &["--proxy", &proxy, "--no-clock"]);
-    wait_for("trackers, web seed and peer", Duration::from_secs(60), || {
-        assert!(play.runs_or_ended_well(), "{}", play.said());
-        reached(&services).then_some(())
-    });
-    play.wait_or_end(Duration::from_secs(60));
+    let mut play = Play::start(&world, &film.torrent, &["--proxy", &proxy]);
+    reach(&mut play, &services);
+    play.end();
     let seen = services.seen();
     // Whoever else was reached was reached by the proxy, whose address this is.
     let strangers: Vec<_> = seen.iter().filter(|l| l.contains(" 10.77.") && !l.starts_with("socks")).collect();

@@ -34,11 +34,11 @@ fn headless(path: PathBuf, dir: &Path) -> HeadlessOptions {
         opened: Opened::Wanted(Wanted::Path(path)),
         net: NetOverrides { cache: Some(dir.join("cache")), ..Default::default() },
         file: None,
+        seed: false,
         play_for: None,
         seeks: Vec::new(),
         no_clock: true,
         frames_md5: None,
-        seed: false,
         report: Some(dir.join("report.json")),
         started: Instant::now(),
     }

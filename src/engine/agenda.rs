@@ -58,8 +58,7 @@ impl Position {
         let file = self.file?;
         let line = self.line(config);
         let media = self.media_now(now);
-        // Nothing is known of the film's pace before its index: only what presses counts.
-        let reach = if self.timeline.is_some() { config.window } else { config.urgent };
+        let reach = self.reach(config);
         let mut runs = Vec::with_capacity(3);
         if self.waits() {
             // The reader's own place comes first, then what it will read next, at the film's pace from there.

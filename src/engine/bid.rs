@@ -44,24 +44,18 @@ impl Engine {
                 let due_bits = due_bits.iter().map(|b| b / n).collect();
                 actions.push(Action::Bid { origin, bid: Bid { max_bits: share, due_bits } });
             } else {
-                let kept = self.servers.origins.get(&origin).map_or(0, |o| o.unspent(now));
-                self.grant(origin, kept + share, share, now + self.config.grant_life);
+                self.granted(now, origin, share, now + self.config.grant_life);
             }
         }
     }
 
-    /// The server's answer.
-    pub(super) fn granted(&mut self, origin: OriginId, bits: u64, expires: Instant) {
-        self.grant(origin, bits, bits, expires);
-    }
-
-    /// `total` bits may be asked for until `expires`, `new` of them by the last bid.
-    fn grant(&mut self, origin: OriginId, total: u64, new: u64, expires: Instant) {
+    /// The server's answer: so many bits may be asked for until `expires`. A bid is for what is not granted yet, so that the
+    /// answer comes on top: a share of less than a block would else be lost each time, and the block never be fetched.
+    pub(super) fn granted(&mut self, now: Instant, origin: OriginId, bits: u64, expires: Instant) {
         let Some(o) = self.servers.origins.get_mut(&origin) else { return };
-        o.granted = total;
-        o.expires = Some(expires);
+        o.grant(now, bits, expires);
         if let Some(b) = self.bids.back_mut() {
-            b.grant_bits += new;
+            b.grant_bits = b.grant_bits.saturating_add(bits);
         }
     }
 

@@ -282,6 +282,11 @@ impl Board {
         Some(others)
     }
 
+    /// Whether all blocks of a piece that is not verified are here.
+    pub fn whole_piece(&self, p: PieceIndex) -> bool {
+        self.begun.get(&p).is_some_and(|g| g.here as usize == g.cells.len())
+    }
+
     /// True once when all blocks have become here: the piece's hash is to be checked.
     pub fn complete(&mut self, p: PieceIndex) -> bool {
         match self.begun.get_mut(&p) {

@@ -107,7 +107,7 @@ impl Default for Config {
             start: Duration::from_secs(2),
             rebuffer: Duration::from_secs(4),
             start_anyway: Duration::from_secs(15),
-            queue_time: Duration::from_millis(250),
+            queue_time: Duration::from_millis(100),
             queue_time_urgent: Duration::from_millis(100),
             pulse: Duration::from_millis(1500),
             young_deviation: Duration::from_millis(300),

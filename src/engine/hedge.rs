@@ -3,9 +3,9 @@
 //! empty: the last block decides when the picture appears.
 
 use super::agenda::Due;
-use super::schedule::Candidate;
+use super::schedule::Pass;
 use super::{Action, Engine};
-use crate::units::Instant;
+use crate::units::{BlockRef, Instant};
 
 impl Engine {
     /// Asks a second link for the block if that is worth it; true when it did.
@@ -14,10 +14,10 @@ impl Engine {
         now: Instant,
         due: &Due,
         finish: f64,
-        links: &mut [Candidate],
-        typical: f64,
+        pass: &mut Pass,
         actions: &mut Vec<Action>,
     ) -> bool {
+        self.drop_silent(now, due.block, actions);
         let Some(cell) = self.board.cell(due.block) else { return false };
         let &[first] = &*cell.asked else { return false };
         if cell.fetch.is_some() || !self.board.admits(due.block.piece, first) {
@@ -26,17 +26,21 @@ impl Engine {
         let Some(ask) = self.ask_of(first, due.block).copied() else { return false };
         let Some(holder) = self.links.get(&first) else { return false };
         let slack = self.config.hedge_deviations * holder.lateness.dev();
+        // The time that a guess is given ends where another would only just be in time.
+        let guess = now.since(ask.expected).as_secs_f64() > slack && ask.guess;
         let over = self.overdue(now, &ask) > slack;
         let old = now.since(ask.at) > self.config.hedge_floor;
         let (tried, piece) = (cell.tried.clone(), due.block.piece);
-        let best = links
+        let best = pass
+            .links
             .iter_mut()
-            .filter(|c| c.link != first && c.room > 0 && !tried.contains(&c.link) && self.board.admits(piece, c.link))
+            .filter(|c| c.link != first && !tried.contains(&c.link) && self.board.admits(piece, c.link))
             .filter(|c| self.links.get(&c.link).is_some_and(|l| l.answers(piece)))
             .min_by(|a, b| a.rank().total_cmp(&b.rank()));
         let Some(c) = best else { return false };
         let other = c.eta + c.block_s;
-        let late = over && old && other < finish && self.hedge_affordable();
+        let last_call = guess && due.in_s < other + self.config.comfort.as_secs_f64();
+        let late = (over && other < finish || last_call) && old && self.hedge_affordable();
         // A move costs nothing where the first request is still far from being answered: it is cancelled in time. The
         // block under way and the one behind it are not: they may be in the peer's socket.
         let deep = holder.asks.iter().position(|a| a.block == due.block).is_some_and(|i| i >= 2);
@@ -46,13 +50,35 @@ impl Engine {
             return false;
         }
         c.eta = other;
-        c.room -= 1;
         let link = c.link;
+        if c.room == 0 {
+            // It gets the block as soon as there is room: nothing else may take that.
+            pass.held.insert(link);
+            return true;
+        }
+        c.room -= 1;
         if moves {
             self.cancel(first, due.block, true, actions);
         }
-        self.ask(now, link, due.block, typical, actions);
+        self.ask(now, link, due.block, pass.typical, actions);
         true
+    }
+
+    /// Where both links that were asked let it down, the one that was asked first is let off, so that a third can be.
+    fn drop_silent(&mut self, now: Instant, block: BlockRef, actions: &mut Vec<Action>) {
+        let Some(&[a, b]) = self.board.cell(block).map(|c| &*c.asked) else { return };
+        let late = |link| {
+            let (ask, l) = (self.ask_of(link, block)?, self.links.get(&link)?);
+            let slack = self.config.hedge_deviations * l.lateness.dev() + self.config.hedge_floor.as_secs_f64();
+            Some((ask.at, self.overdue(now, ask) > slack))
+        };
+        if let (Some((at_a, true)), Some((at_b, true))) = (late(a), late(b)) {
+            let link = if at_a <= at_b { a } else { b };
+            if let Some(l) = self.links.get_mut(&link) {
+                l.let_down += 1;
+            }
+            self.cancel(link, block, true, actions);
+        }
     }
 
     /// Duplicates stay under their share of what is received; the first few are free, or nothing could be learnt.

@@ -76,6 +76,8 @@ pub struct Link {
     pub handed: VecDeque<Handed>,
     /// When it last got a slot.
     pub unchoked_at: Option<Instant>,
+    /// Requests in a row that another link, asked later, answered before it.
+    pub let_down: u32,
     /// It had a part in a piece whose hash failed, and it is not known yet who lied.
     pub suspect: bool,
     /// It lied: it is being closed.
@@ -115,6 +117,7 @@ impl Link {
             peak: 0,
             handed: VecDeque::new(),
             unchoked_at: None,
+            let_down: 0,
             suspect: false,
             banned: false,
             allowed: BTreeSet::new(),
@@ -214,6 +217,7 @@ impl Link {
         self.meter.arrived(now, len, config);
         self.last_arrival = now;
         self.snubbed = false;
+        self.let_down = 0;
         self.received += len;
         self.down.add(len);
         self.ghosts.retain(|g| g.block != block);

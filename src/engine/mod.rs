@@ -225,7 +225,7 @@ impl Engine {
             Event::ServerBytes { fetch, upto } => self.server_bytes(now, fetch, upto, actions),
             Event::ServerDone { fetch } => self.fetch_done(now, fetch, actions),
             Event::ServerFailed { fetch } => self.fetch_failed(now, fetch),
-            Event::Granted { origin, bits, expires } => self.granted(origin, bits, expires),
+            Event::Granted { origin, bits, expires } => self.granted(now, origin, bits, expires),
             Event::FileChosen { range } => {
                 self.position =
                     Position { file: Some(range), reader_at: range.start, told: now, ..Position::default() };
@@ -266,11 +266,12 @@ impl Engine {
                 l.fade(now, &self.config);
             }
             self.expire(now, actions);
+            self.release(now, actions);
         }
-        if (tick || self.restart || self.stirred || !self.passes.idle.is_empty())
-            && self.position.file.is_some()
-            && self.position.phase != Phase::Ended
-        {
+        if self.position.file.is_none() || self.position.phase == Phase::Ended {
+            self.stirred = false;
+            self.passes.idle.clear();
+        } else if tick || self.restart || self.stirred || !self.passes.idle.is_empty() {
             self.schedule(now, tick, actions);
             self.want_peers(actions);
         }
@@ -412,7 +413,7 @@ impl Engine {
             None => self.totals.duplicate += len,
             Some(others) => {
                 self.cancel_others(block, others.iter().copied().filter(|l| *l != link), actions);
-                self.piece_progress(block.piece, actions);
+                self.piece_progress(now, block.piece, actions);
                 if let Some(fetch) = fetch {
                     self.abort_if_done(fetch, actions);
                 }
@@ -435,6 +436,7 @@ impl Engine {
     fn cancel_others(&mut self, block: BlockRef, others: impl Iterator<Item = LinkId>, actions: &mut Vec<Action>) {
         for link in others {
             if let Some(l) = self.links.get_mut(&link) {
+                l.let_down += 1;
                 l.cancel(block);
                 self.passes.idle.insert(link);
             }
@@ -442,8 +444,8 @@ impl Engine {
         }
     }
 
-    fn piece_progress(&mut self, piece: PieceIndex, actions: &mut Vec<Action>) {
-        if self.board.complete(piece) {
+    fn piece_progress(&mut self, now: Instant, piece: PieceIndex, actions: &mut Vec<Action>) {
+        if self.board.whole_piece(piece) && !self.hold(now, piece) && self.board.complete(piece) {
             actions.push(Action::Verify { piece });
         }
     }
@@ -493,9 +495,8 @@ impl Engine {
             );
         }
         for link in silent {
-            // All but the oldest request: one is left to show that the link lives again.
-            let asks: Vec<BlockRef> = self.links[&link].asks.iter().skip(1).map(|a| a.block).collect();
-            stale.extend(asks.into_iter().map(|b| (link, b)));
+            // It is asked for one block of bulk at a time from now on, until it lives again.
+            stale.extend(self.links.get(&link).iter().flat_map(|l| l.asks.iter().map(|a| (l.id, a.block))));
             self.board.end_parole(link);
         }
         for (link, block) in stale {

@@ -25,6 +25,9 @@ const PRESSING: Duration = Duration::from_millis(10);
 /// What a link whose bytes may have been false is ranked later by, seconds.
 const SUSPECT_S: f64 = 1.0;
 
+/// What a link that fell silent is ranked later by, seconds: it is tried with bulk. One that let us down, a second each time.
+const SNUBBED_S: f64 = 5.0;
+
 /// What passes leave behind for each other.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Passes {
@@ -68,6 +71,14 @@ impl Candidate {
     }
 }
 
+/// A full pass under way.
+pub(super) struct Pass {
+    pub links: Vec<Candidate>,
+    /// Links for which urgent blocks are reserved.
+    pub held: BTreeSet<LinkId>,
+    pub typical: f64,
+}
+
 /// What one pass found.
 #[derive(Default)]
 pub(super) struct Plan {
@@ -106,25 +117,24 @@ impl Engine {
         let missing = agenda.pieces().iter().find(|d| !self.board.is_here(d.piece));
         let pressing = missing.is_some_and(|d| d.in_s < urgent_s);
         let typical = self.typical_rate(now);
-        let mut links = self.candidates(now, pressing, typical);
+        let mut pass = Pass { links: self.candidates(now, pressing, typical), held: BTreeSet::new(), typical };
         let finishes = self.finishes(now, typical);
         let mut plan = Plan::default();
-        let mut held = BTreeSet::new();
         let (mut able, mut blocks) = (Vec::new(), Vec::new());
         for piece in agenda.pieces() {
             if self.board.is_here(piece.piece) {
                 continue;
             }
             able.clear();
-            able.extend((0..links.len()).filter(|i| {
-                self.links.get(&links[*i].link).is_some_and(|l| l.answers(piece.piece))
-                    && self.board.admits(piece.piece, links[*i].link)
+            able.extend((0..pass.links.len()).filter(|i| {
+                let link = pass.links[*i].link;
+                self.links.get(&link).is_some_and(|l| l.answers(piece.piece)) && self.board.admits(piece.piece, link)
             }));
             agenda.blocks(*piece, |block| !self.board.block_here(BlockRef { piece: piece.piece, block }), &mut blocks);
             let urgent = piece.in_s < urgent_s;
             for d in &blocks {
                 if let Some(finish) = self.expected(now, d.block, &finishes) {
-                    if urgent && self.hedge(now, d, finish, &mut links, typical, actions) {
+                    if urgent && self.hedge(now, d, finish, &mut pass, actions) {
                         continue;
                     }
                     // Late pieces are completed, not replaced: only what a peer will miss goes to the server as well, and
@@ -138,46 +148,48 @@ impl Engine {
                     continue;
                 }
                 // The link that would finish it first.
-                let best = able.iter().copied().min_by(|a, b| links[*a].rank().total_cmp(&links[*b].rank()));
-                let finish = best.map_or(f64::INFINITY, |i| links[i].eta + links[i].block_s);
-                let dev = best.map_or(0.0, |i| links[i].dev);
+                let rank = |i: usize| pass.links[i].rank();
+                let best = able.iter().copied().min_by(|a, b| rank(*a).total_cmp(&rank(*b)));
+                let finish = best.map_or(f64::INFINITY, |i| pass.links[i].eta + pass.links[i].block_s);
+                let dev = best.map_or(0.0, |i| pass.links[i].dev);
                 let server_s = self.servers.time_for(now, plan.miss.len(), &self.config);
                 let spare = server_s + self.config.comfort.as_secs_f64();
                 let surely = finish + self.config.miss_deviations * dev;
                 let misses = surely > d.in_s - spare;
                 if misses && self.server_first(now, surely, &plan) {
                     plan.miss.push(*d);
-                    // Urgent ones are the server's alone. Others a peer with room may begin all the same: no room is wasted.
-                    if d.own_s < urgent_s || best.is_none_or(|i| links[i].room == 0) {
+                    // Urgent ones are the server's alone, if it may be asked. Others a peer with room may begin all the same:
+                    // no room is wasted.
+                    let alone = d.own_s < urgent_s && self.servers.affords(now, plan.miss.len());
+                    if alone || best.is_none_or(|i| pass.links[i].room == 0) {
                         plan.late |= server_s > d.own_s.max(self.grace());
                         continue;
                     }
                 }
                 plan.late |= finish > d.in_s.max(self.grace());
-                let Some(c) = best.and_then(|i| links.get_mut(i)) else { continue };
+                let Some(c) = best.and_then(|i| pass.links.get_mut(i)) else { continue };
                 c.eta += c.block_s;
                 if c.room > 0 {
                     c.room -= 1;
                     let link = c.link;
                     self.ask(now, link, d.block, typical, actions);
                 } else if urgent {
-                    held.insert(c.link);
+                    let link = c.link;
+                    pass.held.insert(link);
                 }
             }
         }
         self.playout.late = plan.late;
         self.serve_misses(now, &plan.miss, actions);
         let zones = self.position.zones(now, &self.config);
-        for c in &links {
+        for c in &pass.links {
             // Bulk waits on links that still have urgent blocks to be sent; where all urgent ones are under way, only a
             // short queue of bulk stands before the next.
-            if c.room > 0 && !held.contains(&c.link) {
+            if c.room > 0 && !pass.held.contains(&c.link) {
                 self.ask_ahead(now, c.link, c.room, &zones, typical, actions);
             }
         }
-        let idle = std::mem::take(&mut self.passes.idle);
-        self.passes = Passes { agenda: Some(agenda), zones, typical, pressing, held, idle };
-        self.passes.idle.clear();
+        self.passes = Passes { agenda: Some(agenda), zones, typical, pressing, held: pass.held, idle: BTreeSet::new() };
     }
 
     /// One link has room again: it takes what it will surely bring in time, then bulk.
@@ -185,7 +197,8 @@ impl Engine {
         let (pressing, typical) = (self.passes.pressing, self.passes.typical);
         let Some(l) = self.links.get(&link).filter(|l| l.serves() && l.useful > 0) else { return };
         let mut c = self.candidate(now, l, pressing, typical);
-        if c.room == 0 {
+        // What is reserved for it comes with the next full pass.
+        if c.room == 0 || self.passes.held.contains(&link) {
             return;
         }
         let Some(agenda) = self.passes.agenda.take() else { return };
@@ -209,7 +222,7 @@ impl Engine {
             }
         }
         self.passes.agenda = Some(agenda);
-        if c.room > 0 && !self.passes.held.contains(&link) {
+        if c.room > 0 {
             let zones = self.passes.zones;
             self.ask_ahead(now, link, c.room, &zones, typical, actions);
         }
@@ -238,11 +251,12 @@ impl Engine {
         let depth = l.depth(now, queue_time, config);
         Candidate {
             link: l.id,
-            eta: l.eta(now, typical, config) * if l.snubbed { 10.0 } else { 1.0 },
+            eta: l.eta(now, typical, config),
             block_s: self.block_s(now, l, typical),
             dev: l.lateness.mean().map_or(young, |_| l.lateness.dev()),
             risk: l.lateness.mean().map_or(2.0 * young, |m| m.max(0.0) + 2.0 * l.lateness.dev())
-                + if l.suspect { SUSPECT_S } else { 0.0 },
+                + if l.suspect { SUSPECT_S } else { 0.0 }
+                + if l.snubbed { SNUBBED_S } else { f64::from(l.let_down).min(SNUBBED_S) },
             room: depth.saturating_sub(l.asks.len() + l.ghosts.len().min(l.asks.len())),
         }
     }

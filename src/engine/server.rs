@@ -1,6 +1,6 @@
 //! Ranged GETs: adjacent missed blocks in one range, never longer than can be given back, never more than was granted.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::agenda::Due;
@@ -15,15 +15,16 @@ use crate::units::{BLOCK_LEN, BlockRef, ByteRange, FetchId, Instant, OriginId, P
 const LEAD_MORE: f64 = 1.0;
 /// Ranged GETs at one origin at a time: one being sent and one asked for, so that the line never idles for a round trip.
 const FETCHES: usize = 2;
+/// Grants remembered of one origin: they live two seconds and come once a second.
+const GRANTS_MOST: usize = 8;
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct OriginState {
     pub bidding: bool,
     rtt: Option<Duration>,
     meter: RateMeter,
-    /// Granted and not yet asked for, bits.
-    pub granted: u64,
-    pub expires: Option<Instant>,
+    /// Granted and not yet asked for: bits, and until when. Sorted by expiry.
+    grants: VecDeque<(u64, Instant)>,
     failures: u32,
     retry_at: Option<Instant>,
     /// Its bytes are played only once hashed.
@@ -55,7 +56,33 @@ impl OriginState {
 
     /// Bits granted, not lapsed and not yet asked for.
     pub fn unspent(&self, now: Instant) -> u64 {
-        if self.expires.is_some_and(|e| e < now) { 0 } else { self.granted }
+        self.grants.iter().filter(|g| g.1 >= now).fold(0, |sum, g| sum.saturating_add(g.0))
+    }
+
+    /// So many bits more may be asked for until `expires`.
+    pub fn grant(&mut self, now: Instant, bits: u64, expires: Instant) {
+        self.grants.retain(|g| g.0 > 0 && g.1 >= now);
+        if self.grants.len() >= GRANTS_MOST {
+            self.grants.pop_front();
+        }
+        let at = self.grants.partition_point(|g| g.1 <= expires);
+        self.grants.insert(at, (bits, expires));
+    }
+
+    /// So many bits were asked for: those that lapse first go first.
+    fn spend(&mut self, now: Instant, mut bits: u64) {
+        for g in self.grants.iter_mut().filter(|g| g.1 >= now) {
+            let take = bits.min(g.0);
+            g.0 -= take;
+            bits -= take;
+        }
+    }
+
+    /// Bits that were asked for and will not come may be asked for again, while the last grant lives.
+    fn give_back(&mut self, bits: u64) {
+        if let Some(g) = self.grants.back_mut() {
+            g.0 = g.0.saturating_add(bits);
+        }
     }
 
     fn rate(&self, now: Instant) -> Option<f64> {
@@ -69,6 +96,13 @@ impl Servers {
         o.bidding = bidding;
         o.distrusted |= suspect;
         o.rtt = rtt.or(o.rtt);
+    }
+
+    /// Whether `blocks` more blocks may be asked for now: granted, or of a server that grants each bid to itself.
+    pub fn affords(&self, now: Instant, blocks: usize) -> bool {
+        let bits = blocks as u64 * u64::from(BLOCK_LEN) * 8;
+        let granted: u64 = self.origins.values().map(|o| o.unspent(now)).sum();
+        granted >= bits || self.origins.values().any(|o| !o.bidding)
     }
 
     pub fn usable(&self) -> bool {
@@ -207,7 +241,7 @@ impl Engine {
 
     fn fetch(&mut self, now: Instant, origin: OriginId, range: ByteRange, actions: &mut Vec<Action>) {
         let Some(o) = self.servers.origins.get_mut(&origin) else { return };
-        o.granted = o.granted.saturating_sub(range.len() * 8);
+        o.spend(now, range.len() * 8);
         o.meter.busy_from(now + o.rtt.unwrap_or_default());
         let fetch = FetchId(self.servers.next);
         self.servers.next += 1;
@@ -254,7 +288,7 @@ impl Engine {
                 None => self.totals.duplicate += bytes.len(),
                 Some(others) => {
                     self.cancel_others(block, others.iter().copied(), actions);
-                    self.piece_progress(block.piece, actions);
+                    self.piece_progress(now, block.piece, actions);
                 }
             }
         }
@@ -279,7 +313,7 @@ impl Engine {
         }
         let idle = !self.servers.fetches.values().any(|g| g.origin == f.origin);
         if let Some(o) = self.servers.origins.get_mut(&f.origin) {
-            o.granted += left.len() * 8;
+            o.give_back(left.len() * 8);
             if idle {
                 o.meter.idle();
             }

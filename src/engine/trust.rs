@@ -4,10 +4,11 @@
 //! is treated like a peer from then on: nothing of it is played before its hash checks; a second one and it is dropped.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::board::{Begun, Giver};
 use super::{Action, Engine};
-use crate::units::{LinkId, OriginId, PieceIndex};
+use crate::units::{Instant, LinkId, OriginId, PieceIndex};
 
 /// What is held against whom.
 #[derive(Debug, Clone, Default)]
@@ -20,6 +21,8 @@ pub(super) struct Trust {
     pub dropped: BTreeSet<OriginId>,
     /// Of each failure of a piece not verified since: who gave each block, and its sum.
     pub failed: BTreeMap<PieceIndex, Vec<Vec<(Option<Giver>, u64)>>>,
+    /// Whole pieces that wait for their hash check until it is known who lied, and since when.
+    held: BTreeMap<PieceIndex, Instant>,
     /// Told of a piece that is about to be called corrupt.
     sums: Option<(PieceIndex, Vec<u64>)>,
 }
@@ -27,6 +30,8 @@ pub(super) struct Trust {
 /// Failed pieces, and failures of one, whose givers are remembered: a swarm of liars must not fill memory.
 const FAILED_MOST: usize = 64;
 const FAILURES_MOST: usize = 4;
+/// A piece waits no longer than this for a suspicion to be settled: the piece that settles it comes from one link.
+const HOLD_MOST: Duration = Duration::from_secs(2);
 
 impl Engine {
     pub(super) fn piece_corrupt(&mut self, piece: PieceIndex, actions: &mut Vec<Action>) {
@@ -57,6 +62,32 @@ impl Engine {
         }
         self.forget_asks(piece, Some(&begun));
         self.reindex_piece(piece);
+    }
+
+    /// Whether the piece, whole now, waits until it is known who of its givers lied: what a liar gave of it is then asked for
+    /// again, instead of the whole piece after one more failure.
+    pub(super) fn hold(&mut self, now: Instant, piece: PieceIndex) -> bool {
+        if self.trust.failed.is_empty() || self.trust.failed.contains_key(&piece) {
+            return false;
+        }
+        let since = *self.trust.held.entry(piece).or_insert(now);
+        let suspect = |g: &Giver| matches!(g, Giver::Link(l) if self.links.get(l).is_some_and(|l| l.suspect));
+        let doubt = self.board.get(piece).is_some_and(|g| g.cells.iter().filter_map(|c| c.here).any(|g| suspect(&g)));
+        let hold = doubt && now.since(since) < HOLD_MOST;
+        if !hold {
+            self.trust.held.remove(&piece);
+        }
+        hold
+    }
+
+    /// Looks again at the pieces that wait.
+    pub(super) fn release(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        for piece in self.trust.held.keys().copied().collect::<Vec<_>>() {
+            if !self.board.whole_piece(piece) || self.trust.failed.is_empty() {
+                self.trust.held.remove(&piece);
+            }
+            self.piece_progress(now, piece, actions);
+        }
     }
 
     /// Keeps who gave which block of a piece that failed, to compare with a copy that checks.
@@ -110,6 +141,7 @@ impl Engine {
     /// The peer lied: it goes, and what it gave of pieces that are not whole yet is asked for again.
     fn ban(&mut self, link: LinkId, actions: &mut Vec<Action>) {
         self.drop_asks(link, true);
+        self.board.end_parole(link);
         if let Some(l) = self.links.get_mut(&link).filter(|l| !l.banned) {
             l.banned = true;
             actions.push(Action::Ban { link });

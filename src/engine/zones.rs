@@ -74,12 +74,16 @@ impl Position {
         self.file.map_or(0, |f| (f.start + line.offset_of(self.media_now(now))).min(f.end))
     }
 
+    /// How far deadlines reach. Nothing is known of the film's pace before its index: only what presses counts.
+    pub fn reach(&self, config: &Config) -> std::time::Duration {
+        if self.timeline.is_some() { config.window } else { config.urgent }
+    }
+
     /// Bytes between the playhead and the end of the window.
     pub fn window(&self, now: Instant, config: &Config) -> ByteRange {
         let Some(file) = self.file else { return ByteRange::default() };
         let line = self.line(config);
-        let reach = if self.timeline.is_some() { config.window } else { config.urgent };
-        let end = file.start + line.offset_of(self.media_now(now) + reach);
+        let end = file.start + line.offset_of(self.media_now(now) + self.reach(config));
         ByteRange::new(self.playhead_offset(now, &line), end.min(file.end))
     }
 
@@ -92,7 +96,8 @@ impl Position {
         Zones {
             playhead: at(media),
             window: at(media + config.urgent),
-            ahead: at(media + config.window),
+            // What is beyond the agenda, or it would be nobody's.
+            ahead: at(media + self.reach(config)),
             end: file.end,
         }
     }

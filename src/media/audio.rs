@@ -10,6 +10,7 @@ use ffmpeg_next::{Packet, decoder, frame};
 
 use super::device::Device;
 use super::error::MediaError;
+use super::line::{JITTER_US, Line};
 use super::open::{Timing, Track};
 use super::resample::Resampler;
 use super::ring::AudioLink;
@@ -17,14 +18,10 @@ use super::state::Shared;
 
 /// Sound decoded ahead where no ring says how much.
 const SILENT_AHEAD_US: i64 = 400_000;
-/// Timestamps closer than this are contiguous: containers round to a millisecond or worse.
-const JITTER_US: i64 = 40_000;
-/// The longest silence between two frames that is believed.
-const GAP_MAX_US: i64 = 30_000_000;
 /// How often a full ring is looked at again: the callback must not notify.
 const RING_NAP: Duration = Duration::from_millis(20);
 /// A running device that has not called back for this long is gone, whatever it says.
-const DEAD: Duration = Duration::from_secs(2);
+const DEAD: Duration = Duration::from_secs(3);
 /// A sound server that restarts, or headphones put back, are there again within half a minute.
 const RETRY_AFTER: Duration = Duration::from_secs(3);
 const RETRIES: u32 = 10;
@@ -36,8 +33,7 @@ pub(super) struct AudioDecoder {
     track: Track,
     timing: Timing,
     serial: u64,
-    /// Media time of the next sample to write.
-    next: Option<i64>,
+    line: Line,
     device: Option<Device>,
     /// Sound begins again where the clock is, not where the serial began.
     resume: bool,
@@ -45,8 +41,6 @@ pub(super) struct AudioDecoder {
     retries_left: u32,
     link: Arc<AudioLink>,
     resampler: Resampler,
-    /// Frames written to the ring, ever.
-    written: u64,
     samples: Vec<f32>,
 }
 
@@ -76,14 +70,13 @@ impl AudioDecoder {
             track,
             timing,
             serial,
-            next: None,
+            line: Line::default(),
             device: None,
             resume: false,
             retry_at: None,
             retries_left: RETRIES,
             link,
             resampler,
-            written: 0,
             samples,
         })
     }
@@ -132,7 +125,8 @@ impl AudioDecoder {
         self.device = None;
         let gain = self.link.gain.load(Ordering::Relaxed);
         self.link = Arc::new(AudioLink::new(f32::from_bits(gain)));
-        (self.written, self.next, self.resume) = (0, None, true);
+        self.line.restart();
+        self.resume = true;
         self.shared.with(|s| {
             s.out.link = None;
             s.out.base = None;
@@ -146,7 +140,7 @@ impl AudioDecoder {
         self.retry_at = None;
         match Device::open(self.link.clone()) {
             Ok(device) => {
-                (self.next, self.resume) = (None, true);
+                self.resume = true;
                 self.attach(device);
                 self.shared.with(|s| s.clear_note(GONE));
             }
@@ -161,11 +155,13 @@ impl AudioDecoder {
     fn attach(&mut self, device: Device) {
         self.resampler = Resampler::new(device.rate, device.channels);
         let (link, rate) = (self.link.clone(), device.rate);
+        self.line.restart();
         self.device = Some(device);
         self.shared.with(|s| {
             link.gain.store(if s.muted { 0.0 } else { s.volume }.to_bits(), Ordering::Relaxed);
             s.out.link = Some(link);
             s.out.rate = rate;
+            s.out.base = None;
         });
     }
 
@@ -179,11 +175,14 @@ impl AudioDecoder {
             if s.serial != self.serial {
                 self.serial = s.serial;
                 s.audio.waiting = false;
-                self.link.discard_until.store(self.written, Ordering::Release);
+                if self.device.is_some() {
+                    self.link.discard_until.store(self.line.written(), Ordering::Release);
+                }
                 drop(s);
                 self.decoder.flush();
                 self.resampler.reset();
-                (self.next, self.resume) = (None, false);
+                self.line.forget();
+                self.resume = false;
                 return Job::Serial;
             }
             if let Some(q) = s.audio.queue.pop() {
@@ -215,61 +214,62 @@ impl AudioDecoder {
         let rate = i64::from(frame.rate().max(1));
         let lasts = frame.samples() as i64 * 1_000_000 / rate;
         let stamp = frame.timestamp().map(|t| self.timing.at(t, self.track.time_base));
+        let out_rate = self.device.as_ref().map_or(rate, |d| i64::from(d.rate));
+        self.line.set_rate(out_rate);
         let (paced, now) = {
             let mut s = self.shared.lock();
             let now = s.now(Instant::now());
             // The machine's clock went on without sound, or sound begins late in the film: this goes where the clock
             // is, not where sound left off.
-            let late = s.clock.running() && self.next.unwrap_or(s.begin.0) + JITTER_US < now.0;
-            if self.next.is_none() || late {
+            let late = s.clock.running() && self.line.next().unwrap_or(s.begin.0) + JITTER_US < now.0;
+            if self.line.next().is_none() || late {
                 let resume = std::mem::take(&mut self.resume);
-                self.next = Some(if late || resume { now.0 } else { s.begin.0 });
-                s.out.base = Some((self.written, self.next.unwrap_or(0)));
+                self.line.begin(if late || resume { now.0 } else { s.begin.0 });
+                s.out.base = self.line.base();
             }
             (!s.unpaced(), now)
         };
-        let next = self.next.unwrap_or(now.0);
-        let at = stamp.map_or(next, |t| t - self.resampler.held_us());
-        if at.saturating_add(lasts) <= next - JITTER_US / 2 {
+        let at = stamp.map_or(self.line.next().unwrap_or(now.0), |t| t - self.resampler.held_us());
+        if self.line.is_past(at, lasts) {
             return;
         }
-        self.samples.clear();
+        let mut samples = std::mem::take(&mut self.samples);
+        samples.clear();
         let channels = self.device.as_ref().map_or(2, |d| d.channels);
-        let out_rate = self.device.as_ref().map_or(rate, |d| i64::from(d.rate));
-        if self.device.is_some() {
-            let mut samples = std::mem::take(&mut self.samples);
-            let done = self.resampler.run(frame, &mut samples);
-            self.samples = samples;
-            if done.is_err() {
-                return;
+        let done = if self.device.is_some() { self.resampler.run(frame, &mut samples) } else { Ok(()) };
+        if done.is_ok() {
+            let made = if self.device.is_some() { samples.len() / channels } else { frame.samples() };
+            let base = self.line.base();
+            let placed = self.line.place(at, made);
+            if self.line.base() != base {
+                let (serial, base) = (self.serial, self.line.base());
+                self.shared.with(|s| {
+                    if s.serial == serial {
+                        s.out.base = base;
+                    }
+                });
+            }
+            let rest = samples.get(placed.cut * channels..).unwrap_or(&[]);
+            // Where the silence before it finds no place any more, neither does the sound.
+            if placed.gap == 0 || !paced || self.silence(placed.gap, channels) {
+                self.write(rest, made - placed.cut, channels);
             }
         }
-        let made = if self.device.is_some() { self.samples.len() / channels } else { frame.samples() };
-        let off = at.saturating_sub(next);
-        let frames_of = |us: i64| usize::try_from(us.max(0) as i128 * i128::from(out_rate) / 1_000_000).unwrap_or(0);
-        let (gap, cut) = match off {
-            // The demuxer is never this far ahead: the time is damaged, and not worth hours of silence.
-            o if o > GAP_MAX_US => (0, 0),
-            o if o > JITTER_US => (frames_of(o), 0),
-            o if o < -JITTER_US / 2 => (0, frames_of(-o).min(made)),
-            _ => (0, 0),
-        };
-        if gap > 0 && paced {
-            self.silence(gap, channels, out_rate);
-        }
-        let samples = std::mem::take(&mut self.samples);
-        self.write(samples.get(cut * channels..).unwrap_or(&[]), made - cut, channels, out_rate);
         self.samples = samples;
     }
 
-    fn silence(&mut self, mut frames: usize, channels: usize, rate: i64) {
+    /// Hands on so many frames of silence. False as in [`Self::write`].
+    fn silence(&mut self, mut frames: usize, channels: usize) -> bool {
         let quiet = [0.0f32; 4096];
-        while frames > 0 && !self.stale() {
+        while frames > 0 {
             let n = frames.min(quiet.len() / channels.max(1));
             let part = if self.device.is_some() { &quiet[..n * channels] } else { &[] };
-            self.write(part, n, channels, rate);
+            if self.stale() || !self.write(part, n, channels) {
+                return false;
+            }
             frames -= n;
         }
+        true
     }
 
     fn stale(&self) -> bool {
@@ -277,36 +277,32 @@ impl AudioDecoder {
         s.stop || s.serial != self.serial
     }
 
-    /// Hands on `frames` frames, waiting for room; without a device only their time counts.
-    fn write(&mut self, mut samples: &[f32], frames: usize, channels: usize, rate: i64) {
-        let from = self.next.unwrap_or(0);
-        let us = |frames: usize| frames as i64 * 1_000_000 / rate.max(1);
-        let mut done = 0;
+    /// Hands on `frames` frames, waiting for room; without a device only their time counts. False: what is left is
+    /// void, a seek or another device took its place.
+    fn write(&mut self, mut samples: &[f32], mut frames: usize, channels: usize) -> bool {
         loop {
+            let mut done = frames;
             if let Some(device) = &mut self.device {
                 let room = device.ring.slots() / channels * channels;
                 let (now, later) = samples.split_at(room.min(samples.len()));
                 let (_, left) = device.ring.push_partial_slice(now);
                 debug_assert!(left.is_empty());
                 samples = later;
-                done += now.len() / channels;
-                self.written += (now.len() / channels) as u64;
-            } else {
-                done = frames;
-                samples = &[];
+                done = now.len() / channels;
             }
-            self.next = Some(from + us(done));
-            let (serial, next) = (self.serial, self.next);
+            frames = if samples.is_empty() { 0 } else { frames.saturating_sub(done) };
+            self.line.wrote(done);
+            let (serial, next) = (self.serial, self.line.next());
             self.shared.with(|s| {
                 if s.serial == serial {
                     s.audio.end = next;
                 }
             });
-            if !self.wait(samples.is_empty()) {
-                return;
+            if !self.wait(frames == 0) {
+                return false;
             }
-            if samples.is_empty() {
-                return;
+            if frames == 0 {
+                return true;
             }
         }
     }
@@ -324,7 +320,7 @@ impl AudioDecoder {
                 _ if s.unpaced() => return true,
                 Some(_) if done => return true,
                 Some(device) => {
-                    let dead = running && self.link.heard(Instant::now()).is_some_and(|h| h.since > DEAD);
+                    let dead = running && device.silent(&self.link) > DEAD;
                     if dead || self.link.lost.load(Ordering::Acquire) {
                         drop(s);
                         self.lose_device();
@@ -340,7 +336,7 @@ impl AudioDecoder {
                     }
                 }
                 None => {
-                    let ahead = self.next.unwrap_or(0) - s.now(Instant::now()).0;
+                    let ahead = self.line.next().unwrap_or(0) - s.now(Instant::now()).0;
                     if ahead <= SILENT_AHEAD_US {
                         return true;
                     }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cpal::traits::{DeviceTrait, HostTrait, StreamTrait};
 use cpal::{BufferSize, ErrorKind, FromSample, SampleFormat, SizedSample, StreamConfig};
@@ -17,12 +17,18 @@ const RING_S: f64 = 0.4;
 /// latency, so that a longer buffer costs nothing but a later reaction to pause.
 const PERIODS_PER_S: u32 = 25;
 
+/// A stream goes on after most errors; one that did nothing else for this long does not.
+const ERRORS_ONLY: Duration = Duration::from_secs(1);
+/// Between two such errors: what reports them asks again at once, and would keep the processor from whom it waits for.
+const ERROR_NAP: Duration = Duration::from_millis(5);
+
 /// An open device that asks for samples. Dropping it ends the callback.
 pub(super) struct Device {
     pub ring: Producer<f32>,
     pub rate: u32,
     /// Samples per frame in the ring.
     pub channels: usize,
+    opened: Instant,
     _stream: cpal::Stream,
 }
 
@@ -52,8 +58,25 @@ impl Device {
             _ => Err(cpal::Error::from(ErrorKind::UnsupportedConfig)),
         }?;
         stream.play()?;
-        Ok(Self { ring, rate, channels, _stream: stream })
+        Ok(Self { ring, rate, channels, opened: Instant::now(), _stream: stream })
     }
+
+    /// How long it has not asked for samples.
+    pub(super) fn silent(&self, link: &AudioLink) -> Duration {
+        silence(link, self.opened)
+    }
+}
+
+fn silence(link: &AudioLink, opened: Instant) -> Duration {
+    let since_opened = opened.elapsed();
+    link.heard(Instant::now()).map_or(since_opened, |heard| heard.since.min(since_opened))
+}
+
+/// Whether the stream is over. Any other error is passed by: PulseAudio's plugin for ALSA answers every question with an
+/// I/O error until the server has first told it the time, and plays from then on.
+fn ends(kind: ErrorKind) -> bool {
+    use ErrorKind::{DeviceNotAvailable, HostUnavailable, PermissionDenied, StreamInvalidated};
+    matches!(kind, DeviceNotAvailable | HostUnavailable | PermissionDenied | StreamInvalidated)
 }
 
 /// ALSA writes its search for a card to the terminal, over the player's own status line.
@@ -92,10 +115,11 @@ fn build<T: SizedSample + FromSample<f32>>(
             link.lost.store(true, Ordering::Release);
         }
     };
-    let lost = move |e: cpal::Error| {
-        if !matches!(e.kind(), ErrorKind::Xrun | ErrorKind::DeviceChanged) {
-            failed.lost.store(true, Ordering::Release);
-        }
+    let opened = Instant::now();
+    let lost = move |e: cpal::Error| match e.kind() {
+        ErrorKind::Xrun | ErrorKind::DeviceChanged | ErrorKind::RealtimeDenied => {}
+        kind if ends(kind) || silence(&failed, opened) > ERRORS_ONLY => failed.lost.store(true, Ordering::Release),
+        _ => std::thread::sleep(ERROR_NAP),
     };
     device.build_output_stream(config, fill, lost, Some(Duration::from_secs(3)))
 }

@@ -16,6 +16,7 @@ mod framemd5;
 mod frames;
 mod index;
 mod io;
+mod line;
 mod open;
 mod pacer;
 mod packets;

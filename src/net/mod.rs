@@ -14,4 +14,4 @@ mod socks5;
 pub use http::{HttpWay, http_way, redirects, routed};
 pub use route::{Bind, Login, NetRoute, RouteError, Socks5};
 pub use socket::Datagrams;
-pub use socks5::Target;
+pub use socks5::{Relay, Target};

@@ -11,8 +11,8 @@ use librqbit_dualstack_sockets::BindDevice;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 
-use super::route::{Bind, NetRoute};
-use super::socks5::{self, Target};
+use super::route::{Bind, NetRoute, Socks5};
+use super::socks5::{self, Relay, Target};
 
 /// Incoming connections that wait to be accepted.
 const BACKLOG: i32 = 128;
@@ -53,9 +53,8 @@ impl NetRoute {
         let local = matches!(&to, Target::Addr(a) if a.ip().to_canonical().is_loopback());
         match (&self.proxy, to) {
             (Some(proxy), to) if !local => {
-                let control = self.tcp_to(proxy.addr).await?;
-                let socket = self.udp_to(proxy.addr.ip())?;
-                socks5::associate(control, socket, proxy, to).await.map(Datagrams::Proxied)
+                let relay = self.relay_of(proxy).await?;
+                Ok(Datagrams::Proxied { relay, to, v6: false })
             }
             (_, Target::Addr(addr)) => {
                 let socket = self.udp_to(addr.ip())?;
@@ -64,6 +63,20 @@ impl NetRoute {
             }
             (_, Target::Name(name, _)) => Err(super::RouteError::NoSuchName(name).into()),
         }
+    }
+
+    /// Datagrams to and from anybody, through the proxy. Fails where there is none, and where it relays none.
+    pub async fn relay(&self) -> io::Result<Relay> {
+        match &self.proxy {
+            Some(proxy) => self.relay_of(proxy).await,
+            None => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    async fn relay_of(&self, proxy: &Socks5) -> io::Result<Relay> {
+        let control = self.tcp_to(proxy.addr).await?;
+        let socket = self.udp_to(proxy.addr.ip())?;
+        socks5::associate(control, socket, proxy).await
     }
 
     /// A listening socket on `at`; an unspecified address means the chosen one. Its port is free again at once.
@@ -104,6 +117,11 @@ impl NetRoute {
 
     /// A socket for one family to be bound to `at`, tied to its interface; and what to bind it to.
     fn at(&self, at: SocketAddr, kind: Type) -> io::Result<(Socket, SocketAddr)> {
+        // Every address of ours means the chosen one, whose family it then is.
+        let at = match self.bind {
+            Some(Bind::Address(ip)) if at.ip().is_unspecified() => SocketAddr::new(ip, at.port()),
+            _ => at,
+        };
         let socket = new_socket(at.ip(), kind)?;
         if at.is_ipv6() {
             // Its own socket for each family: whether one takes both depends on the machine.
@@ -148,14 +166,14 @@ fn new_socket(family: IpAddr, kind: Type) -> io::Result<Socket> {
 #[derive(Debug)]
 pub enum Datagrams {
     Direct { socket: UdpSocket, v6: bool },
-    Proxied(socks5::Relay),
+    Proxied { relay: Relay, to: Target, v6: bool },
 }
 
 impl Datagrams {
     pub async fn send(&self, bytes: &[u8]) -> io::Result<()> {
         match self {
             Self::Direct { socket, .. } => socket.send(bytes).await.map(drop),
-            Self::Proxied(relay) => relay.send(bytes).await,
+            Self::Proxied { relay, to, .. } => relay.send_to(bytes, to).await,
         }
     }
 
@@ -163,15 +181,25 @@ impl Datagrams {
     pub async fn recv(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Direct { socket, .. } => socket.recv(buf).await,
-            Self::Proxied(relay) => relay.recv(buf).await,
+            Self::Proxied { relay, to, v6 } => loop {
+                let (data, from) = relay.recv_from().await?;
+                if matches!((&*to, &from), (Target::Addr(asked), Some(from)) if asked != from) {
+                    continue;
+                }
+                *v6 = from.is_some_and(|a| a.is_ipv6());
+                let len = data.len().min(buf.len());
+                if let (Some(into), Some(data)) = (buf.get_mut(..len), data.get(..len)) {
+                    into.copy_from_slice(data);
+                }
+                return Ok(len);
+            },
         }
     }
 
     /// The other side speaks IPv6. Behind a proxy this is known once it answered.
     pub fn is_v6(&self) -> bool {
         match self {
-            Self::Direct { v6, .. } => *v6,
-            Self::Proxied(relay) => relay.is_v6(),
+            Self::Direct { v6, .. } | Self::Proxied { v6, .. } => *v6,
         }
     }
 }

@@ -28,6 +28,9 @@ const V6: u8 = 4;
 /// but a peer that takes a quarter of that is of no use.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Longest content of one that is read.
+const MAX_DATAGRAM: usize = 8 * 1024;
+
 /// Longest header of a relayed datagram: 4 bytes, a name of 255 with its length, a port.
 const HEADER_MAX: usize = 4 + 256 + 2;
 
@@ -50,8 +53,8 @@ pub async fn connect(mut stream: TcpStream, proxy: &Socks5, to: &Target) -> io::
     Ok(stream)
 }
 
-/// Asks the proxy behind `control` to relay datagrams between `socket` and `to`.
-pub async fn associate(mut control: TcpStream, socket: UdpSocket, proxy: &Socks5, to: Target) -> io::Result<Relay> {
+/// Asks the proxy behind `control` to relay the datagrams of `socket`.
+pub async fn associate(mut control: TcpStream, socket: UdpSocket, proxy: &Socks5) -> io::Result<Relay> {
     // Where we send from is not known to us where an address is translated on the way; zeros are what RFC 1928 has for that.
     let any = match proxy.addr {
         SocketAddr::V4(_) => SocketAddr::from(([0; 4], 0)),
@@ -63,9 +66,7 @@ pub async fn associate(mut control: TcpStream, socket: UdpSocket, proxy: &Socks5
     };
     let port = timeout(PATIENCE, asked).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     socket.connect(SocketAddr::new(proxy.addr.ip(), port)).await?;
-    let mut header = vec![0, 0, 0];
-    put(&mut header, &to)?;
-    Ok(Relay { _control: control, socket, to, header, v6: false })
+    Ok(Relay { control, socket, buf: vec![0; HEADER_MAX + MAX_DATAGRAM] })
 }
 
 async fn hello(stream: &mut TcpStream, proxy: &Socks5) -> io::Result<()> {
@@ -167,40 +168,38 @@ fn refused(why: &str) -> io::Error {
 /// Datagrams through the proxy. They end with the connection that asked for them.
 #[derive(Debug)]
 pub struct Relay {
-    _control: TcpStream,
+    control: TcpStream,
     socket: UdpSocket,
-    to: Target,
-    header: Vec<u8>,
-    v6: bool,
+    buf: Vec<u8>,
 }
 
 impl Relay {
-    pub async fn send(&self, bytes: &[u8]) -> io::Result<()> {
-        let mut out = Vec::with_capacity(self.header.len() + bytes.len());
-        out.extend_from_slice(&self.header);
+    pub async fn send_to(&self, bytes: &[u8], to: &Target) -> io::Result<()> {
+        let mut out = Vec::with_capacity(HEADER_MAX + bytes.len());
+        out.extend_from_slice(&[0, 0, 0]);
+        put(&mut out, to)?;
         out.extend_from_slice(bytes);
         self.socket.send(&out).await.map(drop)
     }
 
-    pub async fn recv(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let mut whole = vec![0; HEADER_MAX + buf.len()];
-        loop {
-            let n = self.socket.recv(&mut whole).await?;
-            let Some((from, data)) = whole.get(..n).and_then(unwrap) else { continue };
-            if matches!((&self.to, &from), (Target::Addr(asked), Some(from)) if asked != from) {
-                continue;
+    /// The next datagram, and from whom; `None` where the proxy tells a name. Fails when the proxy ends it.
+    pub async fn recv_from(&mut self) -> io::Result<(&[u8], Option<SocketAddr>)> {
+        let mut nothing = [0];
+        let (start, end, from) = loop {
+            let n = tokio::select! {
+                n = self.socket.recv(&mut self.buf) => n?,
+                // Nothing is ever said there but the end.
+                n = self.control.read(&mut nothing) => match n? {
+                    0 => return Err(io::ErrorKind::ConnectionAborted.into()),
+                    _ => continue,
+                },
+            };
+            if let Some((from, data)) = self.buf.get(..n).and_then(unwrap) {
+                // The content is what the datagram ends in.
+                break (n - data.len(), n, from);
             }
-            self.v6 = from.is_some_and(|a| a.is_ipv6());
-            let len = data.len().min(buf.len());
-            if let (Some(into), Some(data)) = (buf.get_mut(..len), data.get(..len)) {
-                into.copy_from_slice(data);
-            }
-            return Ok(len);
-        }
-    }
-
-    pub fn is_v6(&self) -> bool {
-        self.v6
+        };
+        Ok((self.buf.get(start..end).unwrap_or_default(), from))
     }
 }
 

@@ -27,8 +27,10 @@ use crate::swarm::api::{LinkCommand, LinkInfo, SwarmEvent};
 use crate::torrent::{DiskPool, Metainfo, Store, StoreError};
 use crate::units::{BLOCK_LEN, BlockRef, ByteRange, FetchId, Instant, Layout, LinkId, PieceIndex};
 
-/// Writes and hashes under way before sockets are read on: 32 MiB of blocks.
+/// Blocks being written, and jobs of the store, before sockets are read on: 32 MiB of blocks.
 const JOBS: usize = 2048;
+/// Blocks handed to the disk at once: they came together, and one wakeup writes them all.
+const WRITE_BATCH: usize = 64;
 /// Pieces of an earlier run hashed at a time.
 const PROVING: usize = 2;
 /// Events taken in before the engine decides once about all of them.
@@ -53,7 +55,7 @@ pub(super) struct Parts {
 
 /// A job of the store that ended.
 enum Done {
-    Block(LinkId, BlockRef, Result<(), StoreError>),
+    Blocks(Vec<(LinkId, BlockRef)>, Result<(), StoreError>),
     Server(FetchId, u64, Vec<BlockRef>, Result<(), StoreError>),
     Verify(PieceIndex, Result<bool, StoreError>),
     /// A piece whose hash does not check, with a sum of each of its blocks.
@@ -72,6 +74,9 @@ pub(super) struct Driver {
     jobs: FuturesUnordered<BoxFuture<'static, Done>>,
     /// Blocks with writes under way: whose, and how many (a range comes in chunks that end within blocks).
     writing: HashMap<BlockRef, (Option<FetchId>, u32)>,
+    /// Blocks of peers that came since the engine last decided, with where each goes.
+    came: Vec<(LinkId, BlockRef)>,
+    came_bytes: Vec<(u64, Bytes)>,
     unproven: VecDeque<PieceIndex>,
     /// Keys the sums of blocks: a liar who does not know it cannot make a false block look like the true one.
     sum_key: RandomState,
@@ -93,6 +98,8 @@ impl Driver {
             start: now,
             jobs: FuturesUnordered::new(),
             writing: HashMap::new(),
+            came: Vec::new(),
+            came_bytes: Vec::new(),
             unproven: VecDeque::new(),
             sum_key: RandomState::new(),
             actions: Vec::new(),
@@ -134,7 +141,7 @@ impl Driver {
             let wakeup = self.p.engine.next_wakeup().map(|t| self.start + Duration::from_nanos(t.0));
             // The last of several changes must show as well, also when nothing follows it.
             let publish = (self.unpublished && !self.failed).then(|| self.published + PUBLISH_EVERY);
-            let room = self.jobs.len() < JOBS;
+            let room = self.room();
             tokio::select! {
                 biased;
                 order = orders.recv() => {
@@ -154,29 +161,40 @@ impl Driver {
         }
     }
 
+    /// Whether more may be taken from sockets.
+    fn room(&self) -> bool {
+        self.jobs.len() + self.writing.len() < JOBS
+    }
+
     /// Takes what else is there without waiting, so that the engine decides about it at once.
     fn drain(&mut self, events: &mut UnboundedReceiver<Event>, batch: &mut Vec<Event>) {
-        while batch.len() < BATCH && self.jobs.len() < JOBS {
-            let before = batch.len();
-            if let Ok(event) = events.try_recv() {
-                batch.push(event);
-            }
-            if let Some(Some(done)) = self.jobs.next().now_or_never() {
-                self.done(done, batch);
-            }
-            let mut took = false;
-            if let Ok(event) = self.p.origin_rx.try_recv() {
-                self.take_origin(event, batch);
-                took = true;
-            }
-            if let Ok(event) = self.p.swarm_rx.try_recv() {
-                self.take_swarm(event, batch);
-                took = true;
-            }
-            if batch.len() == before && !took {
-                break;
-            }
+        while batch.len() < BATCH {
+            let Ok(event) = events.try_recv() else { break };
+            batch.push(event);
         }
+        while batch.len() < BATCH && !self.jobs.is_empty() {
+            let Some(Some(done)) = self.jobs.next().now_or_never() else { break };
+            self.done(done, batch);
+        }
+        while batch.len() < BATCH && self.room() {
+            let Ok(event) = self.p.origin_rx.try_recv() else { break };
+            self.take_origin(event, batch);
+        }
+        while batch.len() < BATCH && self.came.len() < WRITE_BATCH && self.room() {
+            let Ok(event) = self.p.swarm_rx.try_recv() else { break };
+            self.take_swarm(event, batch);
+        }
+        self.write_what_came();
+    }
+
+    /// Hands the blocks that peers sent to the disk, all with one call.
+    fn write_what_came(&mut self) {
+        if self.came.is_empty() {
+            return;
+        }
+        let (came, bytes) = (std::mem::take(&mut self.came), std::mem::take(&mut self.came_bytes));
+        let pool = self.p.pool.clone();
+        self.jobs.push(async move { Done::Blocks(came, pool.write_all(bytes).await) }.boxed());
     }
 
     fn here_before(&self) -> Vec<ByteRange> {
@@ -221,9 +239,8 @@ impl Driver {
                     batch.push(Event::BlockDuplicate { link, block });
                     return;
                 }
-                let pool = self.p.pool.clone();
-                let job = async move { Done::Block(link, block, pool.write(range.start, data).await) };
-                self.jobs.push(job.boxed());
+                self.came.push((link, block));
+                self.came_bytes.push((range.start, data));
                 return;
             }
             SwarmEvent::Rejected { link, piece, begin, .. } => {
@@ -326,21 +343,17 @@ impl Driver {
             }
         }
         let pool = self.p.pool.clone();
-        let job = async move {
-            let mut result = Ok(());
-            for (at, bytes) in parts {
-                result = result.and(pool.write(at, bytes).await);
-            }
-            Done::Server(fetch, end, blocks, result)
-        };
+        let job = async move { Done::Server(fetch, end, blocks, pool.write_all(parts).await) };
         self.jobs.push(job.boxed());
     }
 
     fn done(&mut self, done: Done, batch: &mut Vec<Event>) {
         match done {
-            Done::Block(link, block, Ok(())) => {
-                self.end(block);
-                batch.push(Event::BlockArrived { link, block });
+            Done::Blocks(blocks, Ok(())) => {
+                for (link, block) in blocks {
+                    self.end(block);
+                    batch.push(Event::BlockArrived { link, block });
+                }
             }
             Done::Server(fetch, end, blocks, Ok(())) => {
                 for b in blocks {
@@ -383,7 +396,7 @@ impl Driver {
                     swarm.retract(piece);
                 }
             }
-            Done::Block(_, _, Err(e)) | Done::Server(_, _, _, Err(e)) | Done::Verify(_, Err(e)) => self.fail(&e),
+            Done::Blocks(_, Err(e)) | Done::Server(_, _, _, Err(e)) | Done::Verify(_, Err(e)) => self.fail(&e),
         }
     }
 

@@ -38,7 +38,7 @@ enum State {
 pub struct Way {
     /// What it took the last time, or what another peer says that it likes.
     pub manner: Option<Manner>,
-    /// It was reached over uTP, and not over TCP.
+    /// It was reached over uTP, and not over TCP, or TCP led nowhere the last time.
     pub utp_first: bool,
     /// Nothing may come with our handshake: aria2 hangs up on that ("More than … MESSAGE_LENGTH bytes are buffered").
     pub bare: bool,
@@ -177,6 +177,15 @@ impl Book {
     pub fn went(&mut self, addr: SocketAddr, way: Way) {
         if let Some(e) = self.entries.get_mut(&plain(addr)) {
             e.way = way;
+        }
+    }
+
+    /// A peer took the connection and hung up on the handshake. One that never shook hands may be there for the other
+    /// transport only: a libtorrent that is told to speak uTP alone still accepts TCP. That is for the next dial to see;
+    /// most that hang up are full.
+    pub fn refused(&mut self, addr: SocketAddr, utp: bool) {
+        if let Some(e) = self.entries.get_mut(&plain(addr)).filter(|e| e.way.manner.is_none()) {
+            e.way.utp_first = !utp;
         }
     }
 
@@ -356,7 +365,13 @@ mod tests {
         b.likes(addr(1), Manner::Obfuscated);
         assert_eq!(b.way(addr(1)).manner, Some(Manner::Obfuscated));
         let way = Way { manner: Some(Manner::Plain), utp_first: true, bare: false };
+        b.add(addr(2), LinkSource::Pex, now);
+        for utp in [false, true] {
+            b.refused(addr(2), utp);
+            assert_eq!(b.way(addr(2)).utp_first, !utp);
+        }
         b.went(addr(1), way);
+        b.refused(addr(1), false);
         b.likes(addr(1), Manner::Obfuscated);
         b.failed(addr(1), now);
         assert_eq!(b.way("[::ffff:10.0.0.1]:6881".parse().unwrap()), way);

@@ -3,6 +3,7 @@
 //! Invariant: the file of nodes is read as the garbage it may be: at most [`MAX_NODES`] of each family, none believed
 //! further than that it is worth one question. It does not hold an id of our own, which would tell one user from another.
 
+use std::collections::HashSet;
 use std::io::{self, Read};
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -17,7 +18,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval, interval_at, sleep, tim
 use super::api::LinkSource;
 use super::discovery::{ends_with, way_changed};
 use super::shared::Shared;
-use super::tracker;
+use super::{lookup, tracker};
+use crate::net::Target;
 
 const RANK: u8 = 2;
 const KEY: &str = "dht";
@@ -43,17 +45,27 @@ const SAVE_EVERY: Duration = Duration::from_secs(300);
 /// Time until the DHT is tried again after it failed.
 const RETRY: Duration = Duration::from_secs(10);
 
+/// Peers of one lookup by proxy that will do for a while; with fewer it is made again sooner.
+const ENOUGH: usize = 50;
+/// Peers told apart for the count that is shown.
+const MAX_COUNTED: usize = 10_000;
+const LOOKUP_AGAIN: Duration = Duration::from_secs(60);
+
 /// A node as others know it.
 type Node = (Id20, SocketAddr);
 
 /// Looks for peers until the swarm ends or the torrent turns out to be private.
 pub async fn run(shared: Arc<Shared>) {
     let route = &shared.config.network.route;
-    if !route.free_datagrams() {
-        return shared.post(RANK, KEY, "DHT · off, it cannot go by the proxy".into());
-    }
     shared.post(RANK, KEY, "DHT · joining".into());
     let mut nodes = load(shared.config.network.dht_nodes.as_deref()).await;
+    if !route.free_datagrams() {
+        tokio::select! {
+            () = by_proxy(&shared, nodes) => {}
+            () = shared.public_discovery.cancelled() => private(&shared),
+        }
+        return;
+    }
     loop {
         let index = route.way().ok().flatten().map(|w| w.index);
         tokio::select! {
@@ -71,8 +83,46 @@ pub async fn run(shared: Arc<Shared>) {
             break;
         }
     }
+    private(&shared);
+}
+
+/// Discovery was ended: where the swarm goes on, since the torrent is private.
+fn private(shared: &Shared) {
     if !shared.cancel.is_cancelled() {
         shared.post(RANK, KEY, "DHT · off, the torrent is private".into());
+    }
+}
+
+/// Lookups through the proxy, where it relays datagrams; we are no node ourselves, since nobody can ask us.
+async fn by_proxy(shared: &Shared, mut nodes: Vec<Node>) {
+    let network = &shared.config.network;
+    let entries: Vec<Target> = bootstrap_names(shared)
+        .iter()
+        .filter_map(|n| n.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?))))
+        .map(|(host, port)| match host.parse() {
+            Ok(ip) => Target::Addr(SocketAddr::new(ip, port)),
+            Err(_) => Target::Name(host.to_owned(), port),
+        })
+        .collect();
+    let mut known = HashSet::new();
+    loop {
+        let looked = async {
+            let mut relay = network.route.relay().await?;
+            lookup::run(&mut relay, Id20::new(shared.config.info_hash.0), &nodes, &entries).await
+        };
+        let (line, pause) = match looked.await {
+            Ok(found) => {
+                let few = found.peers.len() < ENOUGH;
+                known.extend(found.peers.iter().copied().take(MAX_COUNTED.saturating_sub(known.len())));
+                shared.found(found.peers, LinkSource::Dht);
+                let line = format!("DHT by the proxy · {} nodes · {}", found.nodes.len(), tracker::peers(known.len()));
+                keep(shared, &mut nodes, found.nodes).await;
+                (line, if few { LOOKUP_AGAIN } else { SAVE_EVERY })
+            }
+            Err(e) => (format!("DHT · off: {e}"), SAVE_EVERY),
+        };
+        shared.post(RANK, KEY, line);
+        sleep(pause).await;
     }
 }
 
@@ -151,19 +201,24 @@ async fn look(shared: &Arc<Shared>, dht: &Dht, nodes: &mut Vec<Node>) -> anyhow:
     }
 }
 
+fn bootstrap_names(shared: &Shared) -> Vec<String> {
+    let mut names: Vec<String> = match shared.config.network.dht_bootstrap.as_slice() {
+        [] => BOOTSTRAP.map(str::to_owned).into(),
+        own => own.to_vec(),
+    };
+    // Those of the torrent itself (BEP 5).
+    names.extend(shared.config.nodes.iter().map(|(host, port)| match host.contains(':') {
+        true => format!("[{host}]:{port}"),
+        false => format!("{host}:{port}"),
+    }));
+    names
+}
+
 /// Where the DHT is joined. The crate looks names up by the system's resolver, so that it gets names only where that is
 /// the way out.
 async fn bootstrap(shared: &Shared, warm: bool) -> Vec<String> {
     let network = &shared.config.network;
-    let mut names: Vec<String> = match network.dht_bootstrap.as_slice() {
-        [] => BOOTSTRAP.map(str::to_owned).into(),
-        own => own.to_vec(),
-    };
-    let bare_v6 = |host: &str| host.contains(':');
-    names.extend(shared.config.nodes.iter().map(|(host, port)| match bare_v6(host) {
-        true => format!("[{host}]:{port}"),
-        false => format!("{host}:{port}"),
-    }));
+    let names = bootstrap_names(shared);
     if network.route.is_direct() {
         return names;
     }
@@ -224,6 +279,11 @@ async fn remember(shared: &Shared, dht: &Dht, nodes: &mut Vec<Node>) {
         let v6 = v6.sorted_by_distance_from(near, now).iter().map(|n| (n.id(), n.addr())).collect();
         best(v4).chain(best(v6)).collect()
     });
+    keep(shared, nodes, known).await;
+}
+
+/// The same for nodes that came otherwise. None is no news.
+async fn keep(shared: &Shared, nodes: &mut Vec<Node>, known: Vec<Node>) {
     if known.is_empty() {
         return;
     }

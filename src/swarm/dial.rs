@@ -124,21 +124,13 @@ async fn connect(shared: &Shared, addr: SocketAddr, source: LinkSource) -> Resul
     let way = shared.book.lock().way(addr);
     let mut over = Over::Race { utp_first: way.utp_first };
     let manners = manners(shared.config.encryption, way.manner);
-    // What takes TCP connections only to close them takes uTP alone, or nobody: worth a look once.
-    let other = way.manner.is_none() && shared.utp.as_ref().is_some_and(|u| u.reaches(addr));
-    let rounds = manners.len() * if other { 2 } else { 1 };
-    for (i, manner) in manners.iter().cycle().take(rounds).enumerate() {
-        if i == manners.len() {
-            if matches!(over, Over::Utp) {
-                break;
-            }
-            over = Over::Utp;
-        }
+    for (i, manner) in manners.iter().enumerate() {
+        // Several refuse an obfuscated handshake that carries more than the handshake: libtorrent, aria2, rtorrent.
         let (first, told) = first_bytes(shared, way.bare || *manner == Manner::Obfuscated);
         let (mut conn, rtt) = reach(shared, addr, over).await?;
         shared.book.lock().connected(addr);
         shared.dial.notify_one();
-        let last = i + 1 == rounds;
+        let last = i + 1 == manners.len();
         let patience = if last { handshake::TIMEOUT } else { FIRST_TRY };
         let shaken = timeout(patience, shake::dialled(shared, &mut conn, &first, *manner)).await;
         match shaken.unwrap_or_else(|_| Err(timed_out().into())) {
@@ -151,7 +143,10 @@ async fn connect(shared: &Shared, addr: SocketAddr, source: LinkSource) -> Resul
             Err(LinkEnd::Closed | LinkEnd::Io(_) | LinkEnd::Mse(_)) if !last => {
                 over = if conn.is_utp() { Over::Utp } else { Over::Tcp };
             }
-            Err(e) => return Err(e),
+            Err(e) => {
+                shared.book.lock().refused(addr, conn.is_utp());
+                return Err(e);
+            }
         }
     }
     // No policy is without a manner.

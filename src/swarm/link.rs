@@ -33,6 +33,10 @@ const KEEP_ALIVE: Duration = Duration::from_secs(100);
 /// The same for rqbit, which by default hangs up on ten silent seconds, however alive the link.
 const KEEP_ALIVE_RQBIT: Duration = Duration::from_secs(7);
 
+/// Transmission (3.00), dialling over uTP, looks at what comes behind the handshake in one packet only once more comes: the first
+/// keep-alive follows this soon there, and another.
+const NUDGE: Duration = Duration::from_millis(200);
+
 /// Why a link ended.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkEnd {
@@ -125,6 +129,7 @@ async fn live(
     let Place { link, queue, close } = place;
     let addr = info.addr;
     let Shake { peer, ciphers, early, .. } = shake;
+    let nudge = conn.is_utp() && !info.outgoing;
     let (rd, mut wr) = conn.split(ciphers);
     // Before the driver hears of the link: these bytes are what the peer waits for.
     let mut torrent = shared.torrent.subscribe();
@@ -150,7 +155,7 @@ async fn live(
     let mut reader = Reader::new(shared, link, addr, queue.clone(), peer.fast, known);
     let end = tokio::select! {
         end = reader.run(rd, early, torrent) => end,
-        end = write(shared, link, &queue, wr, keep_alive) => end,
+        end = write(shared, link, &queue, wr, (keep_alive, nudge)) => end,
         () = close.cancelled() => LinkEnd::ByUs,
     };
     match end {
@@ -198,15 +203,23 @@ pub fn count(shared: &Shared, bytes: usize) {
     shared.traffic.total.fetch_add(bytes as u64, Ordering::Relaxed);
 }
 
-async fn write(shared: &Shared, link: LinkId, queue: &Queue, mut wr: WriteHalf, keep_alive: Duration) -> LinkEnd {
+async fn write(
+    shared: &Shared,
+    link: LinkId,
+    queue: &Queue,
+    mut wr: WriteHalf,
+    (keep_alive, nudge): (Duration, bool),
+) -> LinkEnd {
+    let mut silence = if nudge { NUDGE } else { keep_alive };
     let mut batch = Batch::default();
     loop {
         if queue.overflowed() {
             return LinkEnd::TooSlow;
         }
         if !queue.take(&mut batch) {
-            if timeout(keep_alive, queue.changed()).await.is_err() {
+            if timeout(silence, queue.changed()).await.is_err() {
                 queue.push(Message::KeepAlive);
+                silence = keep_alive;
             }
             // The driver sends its commands one by one: let a burst gather, so that it leaves in one packet.
             tokio::task::yield_now().await;

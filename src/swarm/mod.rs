@@ -28,6 +28,7 @@ mod handshake;
 mod http_tracker;
 mod link;
 mod listener;
+mod lookup;
 mod merit;
 mod metadata;
 mod mse;
@@ -41,7 +42,8 @@ mod shared;
 mod tracker;
 mod udp_tracker;
 mod utp;
-mod wire;
+// For the benches and the fuzzers.
+pub mod wire;
 
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;

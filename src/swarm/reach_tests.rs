@@ -242,7 +242,7 @@ async fn a_swarm_that_left_gives_its_ports_back() {
     {
         let mut book = leech.swarm.shared.book.lock();
         book.add(seed.addr(), LinkSource::User, tokio::time::Instant::now());
-        book.went(seed.addr(), Way { manner: None, utp_first: true, bare: false });
+        book.went(seed.addr(), Way { utp_first: true, ..Way::default() });
     }
     leech.swarm.shared.dial.notify_one();
     assert!(seed.up().await.1.utp);

@@ -32,11 +32,13 @@ use crate::units::{BLOCK_LEN, LinkId, PieceIndex, PieceSet};
 /// Silence after which a peer is given up (they say something every two minutes).
 pub const IDLE: Duration = Duration::from_secs(180);
 
-/// Room asked of the allocator at a time: two blocks with what is around them, once blocks come; little before.
+/// Room asked of the allocator at a time: two blocks with what is around them, once blocks come; little before. It
+/// doubles while a peer fills it with one read, for each read costs a system call and a look at all else.
 const ROOM_BLOCKS: usize = 36 * 1024;
 const ROOM_TALK: usize = 4 * 1024;
+const ROOM_MOST: usize = 4 * ROOM_BLOCKS;
 
-/// The most that one read takes from the shared budget.
+/// The most that one read takes from the shared budget, where there is one.
 const MOST: usize = 32 * 1024;
 
 /// What a peer said it has before the number of pieces was known.
@@ -152,7 +154,7 @@ impl<'a> Reader<'a> {
             while let Some(m) = decoder.next(&mut buf)? {
                 self.chatter.take(&m, Instant::now())?;
                 if matches!(m, Message::Block { .. }) {
-                    room = ROOM_BLOCKS;
+                    room = room.max(ROOM_BLOCKS);
                 }
                 self.handle(m).await?;
             }
@@ -164,7 +166,8 @@ impl<'a> Reader<'a> {
                 ready = rd.readable(), if paused.is_none() => {
                     ready?;
                     let now = Instant::now();
-                    match self.shared.budget.take(MOST.min(buf.capacity() - buf.len()), now) {
+                    let most = if rate.borrow().is_some() { MOST } else { ROOM_MOST };
+                    match self.shared.budget.take(most.min(buf.capacity() - buf.len()), now) {
                         Err(wait) => paused = Some(now + wait),
                         Ok(most) => match rd.try_read(&mut buf, most) {
                             Ok(0) => return Ok(()),
@@ -172,6 +175,7 @@ impl<'a> Reader<'a> {
                                 self.shared.budget.give_back(most - n);
                                 count(self.shared, n);
                                 heard = now;
+                                room = fit(room, n);
                             }
                             Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => self.shared.budget.give_back(most),
                             Err(e) => return Err(e.into()),
@@ -575,6 +579,15 @@ impl<'a> Reader<'a> {
         if let Some(payload) = self.pex_told.next(self.shared.dialable(self.link).into_iter()) {
             self.queue.push(Message::Extended { id, payload });
         }
+    }
+}
+
+/// The room for the next reads after one that brought `n` bytes.
+fn fit(room: usize, n: usize) -> usize {
+    match room {
+        ROOM_BLOCKS.. if n + n / 2 >= room => (2 * room).min(ROOM_MOST),
+        ROOM_BLOCKS.. if n < room / 8 => (room / 2).max(ROOM_BLOCKS),
+        _ => room,
     }
 }
 

@@ -188,6 +188,12 @@ impl Shared {
 
     /// Tells the driver; waits while it is busy. `Err` when the swarm or the driver ended.
     pub async fn tell(&self, event: SwarmEvent) -> Result<(), ()> {
+        // Nearly always there is room, and a look is all it takes.
+        let event = match self.events.try_send(event) {
+            Ok(()) => return Ok(()),
+            Err(mpsc::error::TrySendError::Full(event)) => event,
+            Err(mpsc::error::TrySendError::Closed(_)) => return Err(()),
+        };
         tokio::select! {
             sent = self.events.send(event) => sent.map_err(drop),
             () = self.cancel.cancelled() => Err(()),

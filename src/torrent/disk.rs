@@ -1,7 +1,10 @@
 //! The threads that wait for the disk, so that nobody else has to.
 //!
-//! Invariant: a write or a read never waits behind a hash (one thread takes no hashes), a hash never waits behind a
+//! Invariant: a write or a read never waits behind a piece's hash (one thread takes none), a hash never waits behind a
 //! stream of writes (the others take hashes first), and what is queued is bounded in bytes: who asks for more waits.
+//!
+//! Blocks are hashed as they are written, while they are in the processor's cache; a complete piece mostly needs no
+//! reading back. A thread is woken only when one sleeps.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,8 +14,9 @@ use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
+use super::running::Running;
 use super::{Store, StoreError};
-use crate::units::PieceIndex;
+use crate::units::{ByteRange, PieceIndex};
 
 /// Bytes that may wait to be written: half a second of a gigabit link on a disk that stalls.
 const WRITE_ROOM: usize = 64 << 20;
@@ -31,9 +35,12 @@ const UNIT: usize = 1024;
 /// keep a slow disk from taking what arrives.
 const READS_PER_WRITE: u32 = 4;
 
+/// The two kinds of threads, as indices: those that take hashes, and those that take none.
+const HASHING: usize = 0;
+const OTHER: usize = 1;
+
 struct WriteJob {
-    offset: u64,
-    data: Bytes,
+    parts: Vec<(u64, Bytes)>,
     done: oneshot::Sender<Result<(), StoreError>>,
     _room: OwnedSemaphorePermit,
 }
@@ -63,6 +70,8 @@ struct Queue {
     reads: VecDeque<ReadJob>,
     hashes: VecDeque<HashJob>,
     reads_in_row: u32,
+    /// Threads that sleep and that nobody has woken yet, by kind.
+    idle: [usize; 2],
     closed: bool,
 }
 
@@ -88,8 +97,10 @@ impl Queue {
 
 struct Shared {
     store: Arc<Store>,
+    running: Running,
     queue: Mutex<Queue>,
-    changed: Condvar,
+    /// Where idle threads sleep, by kind.
+    wake: [Condvar; 2],
 }
 
 /// A few threads that carry out what is asked of a [`Store`]. Dropping it finishes the writes that were accepted, gives
@@ -106,7 +117,8 @@ impl DiskPool {
     /// Starts `threads` threads, two at least: one of them for reads and writes only. If the system gives none, every
     /// call fails with [`StoreError::Closed`].
     pub fn new(store: Arc<Store>, threads: usize) -> Self {
-        let shared = Arc::new(Shared { store, queue: Mutex::default(), changed: Condvar::new() });
+        let running = Running::new(store.meta().layout);
+        let shared = Arc::new(Shared { store, running, queue: Mutex::default(), wake: Default::default() });
         let mut started = Vec::new();
         for i in 0..threads.max(2) {
             // The last one, so that any that start at all include one that hashes.
@@ -139,9 +151,18 @@ impl DiskPool {
     /// # Errors
     /// As [`Store::write`]; [`StoreError::Closed`] when there are no threads.
     pub async fn write(&self, offset: u64, data: Bytes) -> Result<(), StoreError> {
-        let room = room(&self.write_room, data.len(), WRITE_ROOM).await?;
+        self.write_all(vec![(offset, data)]).await
+    }
+
+    /// Several of them at the price of one wakeup, in order. Ends at the first that fails.
+    ///
+    /// # Errors
+    /// As [`DiskPool::write`].
+    pub async fn write_all(&self, parts: Vec<(u64, Bytes)>) -> Result<(), StoreError> {
+        let len = parts.iter().map(|(_, data)| data.len()).sum();
+        let room = room(&self.write_room, len, WRITE_ROOM).await?;
         let (done, answer) = oneshot::channel();
-        self.push(|q| q.writes.push_back(WriteJob { offset, data, done, _room: room }))?;
+        self.push(false, |q| q.writes.push_back(WriteJob { parts, done, _room: room }))?;
         answer.await.unwrap_or(Err(StoreError::Closed))
     }
 
@@ -157,7 +178,7 @@ impl DiskPool {
         }
         let room = room(&self.read_room, len, READ_ROOM).await?;
         let (done, answer) = oneshot::channel();
-        self.push(|q| q.reads.push_back(ReadJob { offset, len, done, _room: room }))?;
+        self.push(false, |q| q.reads.push_back(ReadJob { offset, len, done, _room: room }))?;
         answer.await.unwrap_or(Err(StoreError::Closed))
     }
 
@@ -168,19 +189,24 @@ impl DiskPool {
     pub async fn verify(&self, piece: PieceIndex) -> Result<bool, StoreError> {
         let room = room(&self.hash_room, UNIT, UNIT).await?;
         let (done, answer) = oneshot::channel();
-        self.push(|q| q.hashes.push_back(HashJob { piece, done, _room: room }))?;
+        self.push(true, |q| q.hashes.push_back(HashJob { piece, done, _room: room }))?;
         answer.await.unwrap_or(Err(StoreError::Closed))
     }
 
-    fn push(&self, add: impl FnOnce(&mut Queue)) -> Result<(), StoreError> {
+    fn push(&self, hash: bool, add: impl FnOnce(&mut Queue)) -> Result<(), StoreError> {
         let mut queue = self.shared.queue.lock();
         if queue.closed {
             return Err(StoreError::Closed);
         }
         add(&mut queue);
+        // Who is awake looks before it sleeps; who sleeps is woken once. The thread that takes no hashes comes first.
+        let kind = if hash || queue.idle[OTHER] == 0 { HASHING } else { OTHER };
+        let asleep = queue.idle[kind] > 0;
+        queue.idle[kind] -= usize::from(asleep);
         drop(queue);
-        // All, not one: the one woken may take something else first, and the sleeping one might be the one in turn.
-        self.shared.changed.notify_all();
+        if asleep {
+            self.shared.wake[kind].notify_one();
+        }
         Ok(())
     }
 }
@@ -199,7 +225,9 @@ impl Drop for DiskPool {
             queue.reads.clear();
             queue.hashes.clear();
         }
-        self.shared.changed.notify_all();
+        for wake in &self.shared.wake {
+            wake.notify_all();
+        }
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
                 tracing::error!("a disk thread had ended before its time");
@@ -213,16 +241,31 @@ impl Shared {
         while let Some(job) = self.take(takes_hashes) {
             // Nobody may be waiting any more; that is no error.
             match job {
-                Job::Write(job) => drop(job.done.send(self.store.write(job.offset, &job.data))),
+                Job::Write(job) => drop(job.done.send(self.write(&job.parts))),
                 Job::Read(job) => {
                     let mut buf = vec![0; job.len];
                     let read = self.store.read(job.offset, &mut buf).map(|()| buf.into());
                     drop(job.done.send(read));
                 }
                 Job::Hash(job) if job.done.is_closed() => {}
-                Job::Hash(job) => drop(job.done.send(self.store.verify(job.piece))),
+                Job::Hash(job) => {
+                    let begun = self.running.take(job.piece);
+                    drop(job.done.send(self.store.verify_on(job.piece, begun)));
+                }
             }
         }
+    }
+
+    fn write(&self, parts: &[(u64, Bytes)]) -> Result<(), StoreError> {
+        for (offset, data) in parts {
+            if let Err(e) = self.store.write(*offset, data) {
+                self.running.spoil(ByteRange::new(*offset, offset.saturating_add(data.len() as u64)));
+                return Err(e);
+            }
+            // Before the caller hears of it, and asks for the piece's hash.
+            self.running.wrote(*offset, data);
+        }
+        Ok(())
     }
 
     /// Waits for a job; `None` once closed and nothing is left.
@@ -231,7 +274,12 @@ impl Shared {
         loop {
             match queue.next(takes_hashes) {
                 None if queue.closed => return None,
-                None => self.changed.wait(&mut queue),
+                None => {
+                    let kind = if takes_hashes { HASHING } else { OTHER };
+                    queue.idle[kind] += 1;
+                    // Whoever wakes it takes it off the count.
+                    self.wake[kind].wait(&mut queue);
+                }
                 job => return job,
             }
         }
@@ -314,7 +362,7 @@ mod tests {
         let mut queue = Queue::default();
         for _ in 0..writes {
             let (done, _room) = (oneshot::channel().0, room(&rooms, 1, 1).await.unwrap());
-            queue.writes.push_back(WriteJob { offset: 0, data: Bytes::new(), done, _room });
+            queue.writes.push_back(WriteJob { parts: Vec::new(), done, _room });
         }
         let mut waiting = Vec::new();
         for _ in 0..reads {

@@ -15,6 +15,7 @@ mod names;
 mod parse;
 mod plain_video;
 mod resume;
+mod running;
 mod store;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod testing;

@@ -17,6 +17,7 @@ use super::files::{OpenFiles, data_ranges, read_exact_at, write_all_at};
 use super::folder::{Access, Folder};
 use super::parse::MAX_TORRENT;
 use super::resume::{self, Record, Stamp};
+use super::running::Begun;
 use super::{FileEntry, Magnet, Metainfo, StoreError};
 use crate::units::{ByteRange, PieceIndex, PieceSet};
 
@@ -111,6 +112,11 @@ impl Store {
     /// # Errors
     /// [`StoreError::OutOfRange`] for no piece of this torrent; else what the disk says.
     pub fn verify(&self, piece: PieceIndex) -> Result<bool, StoreError> {
+        self.verify_on(piece, None)
+    }
+
+    /// The same, where the piece's first bytes were hashed as they were written.
+    pub(super) fn verify_on(&self, piece: PieceIndex, begun: Option<Begun>) -> Result<bool, StoreError> {
         let range = self.meta.layout.piece_range(piece);
         if range.is_empty() {
             return Err(StoreError::OutOfRange);
@@ -119,9 +125,9 @@ impl Store {
             return Ok(true);
         }
         let Some(expected) = self.meta.hash_of(piece) else { return Err(StoreError::OutOfRange) };
-        let mut sha1 = Sha1::new();
-        let mut buf = vec![0; HASH_CHUNK.min(range.len() as usize)];
-        let mut at = range.start;
+        let Begun { mut sha1, upto } = begun.unwrap_or_else(|| Begun { sha1: Sha1::new(), upto: range.start });
+        let mut at = upto;
+        let mut buf = vec![0; HASH_CHUNK.min(range.end.saturating_sub(at) as usize)];
         while at < range.end {
             let len = (range.end - at).min(buf.len() as u64) as usize;
             let Some(chunk) = buf.get_mut(..len) else { break };

@@ -102,8 +102,7 @@ pub fn settings(via: Via) -> Value {
     json!({
         "enable_incoming_tcp": !via.is_utp(), "enable_outgoing_tcp": !via.is_utp(),
         "enable_incoming_utp": via.is_utp(), "enable_outgoing_utp": via.is_utp(),
-        "in_enc_policy": policy, "out_enc_policy": policy, "allowed_enc_level": 2, "prefer_rc4": true,
-        "download_rate_limit": FETCH_RATE,
+        "in_enc_policy": policy, "out_enc_policy": policy, "allowed_enc_level": 2, "prefer_rc4": true, "rate": FETCH_RATE,
     })
 }
 

@@ -2,7 +2,7 @@
 
 torrent | magnet   what to open           save     the folder of its content
 listen             addresses with ports   connect  peers to dial
-settings           of libtorrent itself, over those below
+settings           of libtorrent itself, over those below; and "rate", the bytes per second it downloads at most
 """
 
 import json
@@ -31,7 +31,8 @@ settings = {
     | lt.alert.category_t.connect_notification
     | lt.alert.category_t.peer_notification,
 }
-settings.update(job.get("settings", {}))
+settings.update(job["settings"])
+rate = settings.pop("rate", 0)
 session = lt.session(settings)
 if "torrent" in job:
     params = lt.add_torrent_params()
@@ -44,6 +45,8 @@ params.flags &= ~(lt.torrent_flags.paused | lt.torrent_flags.auto_managed)
 for flag in job.get("without", []):
     params.flags |= getattr(lt.torrent_flags, flag)
 handle = session.add_torrent(params)
+# The torrent's own limit: those of the session leave out peers of the local network.
+handle.set_download_limit(rate)
 SOURCES = ["tracker", "dht", "pex", "lsd", "resume", "incoming"]
 dialled = {}
 before = None
@@ -76,6 +79,7 @@ while True:
         "seeding": status.is_seeding,
         "state": str(status.state),
         "port": session.listen_port(),
+        "dht": session.is_dht_running(),
         "done": status.total_done,
         "error": str(status.errc) if status.errc.value() else None,
         "peers": peers,

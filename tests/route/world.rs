@@ -177,18 +177,6 @@ impl Play {
         self.ended.is_none()
     }
 
-    pub fn runs_or_ended_well(&mut self) -> bool {
-        self.runs() || self.ended == Some(Some(0))
-    }
-
-    /// Until it ends by itself, or is told to after `limit`.
-    pub fn wait_or_end(&mut self, limit: Duration) {
-        if self.runs() {
-            self.ended = self.guard.wait(limit).map(|s| s.code());
-        }
-        self.end();
-    }
-
     /// Ends it as Ctrl-C does, with what it says to trackers then.
     pub fn end(&mut self) {
         if self.runs() {

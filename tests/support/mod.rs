@@ -18,8 +18,9 @@ pub mod seed;
 pub mod sync;
 pub mod torrent;
 
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 pub use tempfile::TempDir;
@@ -29,9 +30,22 @@ pub fn temp_dir() -> TempDir {
     tempfile::Builder::new().prefix("sluicegate-test-").tempdir().unwrap()
 }
 
-/// A port on loopback that was free a moment ago.
+/// A port on loopback that is free for TCP and UDP, and that the system gives to nobody who does not ask for it by number: one of
+/// its own choice could go to somebody else before its user binds it.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    /// Below what Linux (32768), macOS and Windows (49152) give out; above what services have.
+    const RANGE: std::ops::Range<u32> = 20_000..32_000;
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    let count = RANGE.end - RANGE.start;
+    for _ in 0..count {
+        // Tests of several processes start in different places.
+        let n = std::process::id().wrapping_mul(389).wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed));
+        let port = (RANGE.start + n % count) as u16;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() && UdpSocket::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no port of {RANGE:?} is free");
 }
 
 /// Waits until `ready` gives a value, and fails naming `what` when it has not within `limit`.

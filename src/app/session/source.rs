@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
@@ -16,7 +17,7 @@ use crate::app::open::{self, Source};
 use crate::app::session::{NetOptions, Opened};
 use crate::app::signal::Signal;
 use crate::net::{NetRoute, RouteError};
-use crate::swarm::blocklist::Blocklist;
+use crate::swarm::blocklist::{Blocklist, BlocklistError};
 use crate::torrent::Metainfo;
 
 /// Ready to start.
@@ -69,10 +70,14 @@ async fn resolve(rt: Handle, opened: Opened, net: &NetOptions) -> Result<Resolve
     let mut addrs = look_up(&net.route, &net.peers).await?;
     match opened {
         Opened::Wanted(wanted) => {
+            // Beside the look at what was opened: a list of a million lines takes half a second.
+            let list = net.blocklist.clone().filter(|_| net.use_swarm).map(|file| rt.spawn(blocklist(file)));
             let source = open::resolve(wanted, &net.route).await?;
-            let local = matches!(source, Source::Local(_)) || !net.use_swarm;
-            let blocklist = match &net.blocklist {
-                Some(file) if !local => Some(blocklist(file.clone()).await?),
+            let blocklist = match list {
+                Some(list) if !matches!(source, Source::Local(_)) => {
+                    let read = list.await;
+                    Some(read.map_err(|_| Failure::machine("Reading the blocklist broke off", "Try again"))??)
+                }
                 _ => None,
             };
             Ok(Resolved { source, peers: addrs, blocklist, demo: None })
@@ -88,11 +93,28 @@ async fn resolve(rt: Handle, opened: Opened, net: &NetOptions) -> Result<Resolve
     }
 }
 
-/// Reads the user's blocklist. One that cannot be read is no reason to meet those it names.
+/// Reads the user's blocklist, or takes the one read last while the file is the same. One that cannot be read is no reason
+/// to meet those it names.
 async fn blocklist(file: PathBuf) -> Result<Arc<Blocklist>, Failure> {
-    let read = tokio::task::spawn_blocking(move || Blocklist::load(&file)).await;
+    type Read = (PathBuf, u64, Option<SystemTime>, Arc<Blocklist>);
+    static LAST: Mutex<Option<Read>> = Mutex::new(None);
+    let load = move || {
+        let meta = std::fs::metadata(&file).ok();
+        let (len, changed) = (meta.as_ref().map_or(0, std::fs::Metadata::len), meta.and_then(|m| m.modified().ok()));
+        let mut last = LAST.lock();
+        if let Some((f, l, c, list)) = last.as_ref()
+            && (f, *l, *c) == (&file, len, changed)
+            && changed.is_some()
+        {
+            return Ok(list.clone());
+        }
+        let list = Arc::new(Blocklist::load(&file)?);
+        *last = Some((file, len, changed, list.clone()));
+        Ok::<_, BlocklistError>(list)
+    };
+    let read = tokio::task::spawn_blocking(load).await;
     let read = read.map_err(|_| Failure::machine("Reading the blocklist broke off", "Try again"))?;
-    read.map(Arc::new).map_err(|e| {
+    read.map_err(|e| {
         Failure::input(e.to_string(), "Check the file given with --blocklist or in the settings, or take it away there")
     })
 }
