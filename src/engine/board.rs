@@ -254,6 +254,16 @@ impl Board {
         self.begun.get(&p).and_then(|g| g.parole).is_none_or(|l| l == link)
     }
 
+    /// Whether a block of the piece is taken from the link: a copy after a failure is to have one giver, and what comes late
+    /// of others would muddy it.
+    pub fn takes(&self, p: PieceIndex, link: LinkId) -> bool {
+        match self.begun.get(&p) {
+            Some(g) if g.failures > 0 => g.parole == Some(link),
+            None => !self.failures.contains_key(&p),
+            Some(_) => true,
+        }
+    }
+
     /// The link went silent or away: whoever is next may fill the pieces it was to fill alone.
     pub fn end_parole(&mut self, link: LinkId) {
         for g in self.begun.values_mut().filter(|g| g.parole == Some(link)) {

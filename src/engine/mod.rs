@@ -7,10 +7,12 @@
 //! Where to find a rule: deadlines and zones in `zones` and `agenda`, forecasts in `forecast`, the spread of requests in `schedule`,
 //! second requests in `hedge`, rarest first in `ahead` and `availability`, bids in `bid`, ranged GETs in `server`, the
 //! peers' receive budget in `priority`, start and rebuffer in `playout`, choking in `upload`, bad pieces in `trust`.
+//! What merely keeps the books is in `board`, `links`, `peers` and `arrivals`.
 
 mod agenda;
 mod ahead;
 pub mod api;
+mod arrivals;
 mod availability;
 mod bid;
 mod board;
@@ -19,6 +21,7 @@ mod fast;
 mod forecast;
 mod hedge;
 mod links;
+mod peers;
 mod playout;
 mod priority;
 pub(crate) mod rng;
@@ -41,7 +44,7 @@ pub use api::{Action, Bid, Event, Phase, Timeline};
 pub use config::Config;
 
 use availability::Availability;
-use board::{Board, Giver};
+use board::Board;
 use forecast::Gauge;
 use links::{Link, Wish};
 use rng::Rng;
@@ -290,71 +293,6 @@ impl Engine {
         self.serve_wishes(now, actions);
     }
 
-    fn link_down(&mut self, link: LinkId) {
-        self.drop_asks(link, true);
-        if let Some(l) = self.links.remove(&link) {
-            self.availability.remove_all(&l.has);
-        }
-        self.board.end_parole(link);
-    }
-
-    fn bitfield(&mut self, link: LinkId, pieces: PieceSet, actions: &mut Vec<Action>) {
-        let Some(l) = self.links.get_mut(&link).filter(|l| l.has.universe() == pieces.universe()) else { return };
-        self.availability.remove_all(&l.has);
-        self.availability.add_all(&pieces);
-        // A peer may say that it has less than before (lt_donthave): it will not answer for those.
-        let lost: Vec<BlockRef> = l.asks.iter().map(|a| a.block).filter(|b| !pieces.contains(b.piece)).collect();
-        l.has = pieces;
-        for block in lost {
-            self.withdraw(link, block, false);
-        }
-        self.recount_link(link, actions);
-    }
-
-    fn have(&mut self, link: LinkId, piece: PieceIndex, actions: &mut Vec<Action>) {
-        let Some(l) = self.links.get_mut(&link) else { return };
-        if l.has.insert(piece) {
-            self.availability.inc(piece);
-            if !self.board.is_here(piece) && self.wanted(piece) {
-                if let Some(l) = self.links.get_mut(&link) {
-                    l.useful += 1;
-                    if l.asks.is_empty() && l.answers(piece) {
-                        self.passes.idle.insert(link);
-                    }
-                }
-                self.tell_interest(link, actions);
-            }
-        }
-    }
-
-    /// Whether the piece holds bytes of the chosen file; before a choice every piece may.
-    fn wanted(&self, piece: PieceIndex) -> bool {
-        self.position.file.is_none_or(|f| self.board.layout().pieces_in(f).contains(&piece.0))
-    }
-
-    /// Counts anew what the link could give us, and tells it.
-    fn recount_link(&mut self, link: LinkId, actions: &mut Vec<Action>) {
-        let Some(l) = self.links.get(&link) else { return };
-        let useful = l.has.iter().filter(|p| !self.board.is_here(*p) && self.wanted(*p)).count() as u32;
-        if let Some(l) = self.links.get_mut(&link) {
-            l.useful = useful;
-        }
-        self.tell_interest(link, actions);
-    }
-
-    fn recount(&mut self, actions: &mut Vec<Action>) {
-        for link in self.links.keys().copied().collect::<Vec<_>>() {
-            self.recount_link(link, actions);
-        }
-    }
-
-    fn tell_interest(&mut self, link: LinkId, actions: &mut Vec<Action>) {
-        if let Some(l) = self.links.get_mut(&link).filter(|l| l.interested != (l.useful > 0)) {
-            l.interested = l.useful > 0;
-            actions.push(Action::Interest { link, interested: l.interested });
-        }
-    }
-
     fn note_playhead(&mut self, now: Instant, at: crate::units::MediaTime, phase: Phase) {
         let before = self.position.media_now(now);
         let jumped = (at.as_secs_f64() - before.as_secs_f64()).abs() > 2.0;
@@ -367,166 +305,6 @@ impl Engine {
         if jumped {
             self.reindex(now);
         }
-    }
-
-    /// Withdraws a request, here and at the peer.
-    fn cancel(&mut self, link: LinkId, block: BlockRef, tried: bool, actions: &mut Vec<Action>) {
-        actions.push(Action::Cancel { link, block });
-        if let Some(l) = self.links.get_mut(&link) {
-            l.cancel(block);
-        }
-        self.withdraw(link, block, tried);
-    }
-
-    /// Takes one request off the books on both sides: it will not be answered.
-    fn withdraw(&mut self, link: LinkId, block: BlockRef, tried: bool) {
-        if let Some(l) = self.links.get_mut(&link) {
-            l.unask(block);
-            self.passes.idle.insert(link);
-        }
-        self.board.unask(block, link, tried);
-        self.reindex_piece(block.piece);
-    }
-
-    /// What was asked of a link that chokes us now will not come, but for what it allows all the same.
-    fn choked(&mut self, link: LinkId) {
-        let Some(l) = self.links.get(&link) else { return };
-        let lost: Vec<BlockRef> = l.asks.iter().map(|a| a.block).filter(|b| !l.allowed.contains(&b.piece)).collect();
-        for block in lost {
-            self.withdraw(link, block, false);
-        }
-    }
-
-    fn drop_asks(&mut self, link: LinkId, tried: bool) {
-        let asks =
-            self.links.get(&link).map(|l| l.asks.iter().map(|a| a.block).collect::<Vec<_>>()).unwrap_or_default();
-        for block in asks {
-            self.withdraw(link, block, tried);
-        }
-    }
-
-    fn block_arrived(&mut self, now: Instant, link: LinkId, block: BlockRef, actions: &mut Vec<Action>) {
-        let len = self.board.layout().block_range(block).len();
-        self.totals.swarm += len;
-        self.swarm_gauge.add(len);
-        if let Some(l) = self.links.get_mut(&link) {
-            l.arrived(now, block, len, &self.config);
-            self.passes.idle.insert(link);
-        }
-        let fetch = self.board.cell(block).and_then(|c| c.fetch);
-        self.availability.take(block.piece);
-        match self.board.arrived(block, Giver::Link(link)) {
-            None => self.totals.duplicate += len,
-            Some(others) => {
-                self.cancel_others(block, others.iter().copied().filter(|l| *l != link), actions);
-                self.piece_progress(now, block.piece, actions);
-                if let Some(fetch) = fetch {
-                    self.abort_if_done(fetch, actions);
-                }
-            }
-        }
-    }
-
-    fn block_duplicate(&mut self, now: Instant, link: LinkId, block: BlockRef) {
-        let len = self.board.layout().block_range(block).len();
-        self.totals.swarm += len;
-        self.totals.duplicate += len;
-        self.swarm_gauge.add(len);
-        if let Some(l) = self.links.get_mut(&link) {
-            l.arrived(now, block, len, &self.config);
-        }
-        self.board.unask(block, link, true);
-    }
-
-    /// The race for a block is over: whoever else was asked need not send it.
-    fn cancel_others(&mut self, block: BlockRef, others: impl Iterator<Item = LinkId>, actions: &mut Vec<Action>) {
-        for link in others {
-            if let Some(l) = self.links.get_mut(&link) {
-                l.let_down += 1;
-                l.cancel(block);
-                self.passes.idle.insert(link);
-            }
-            actions.push(Action::Cancel { link, block });
-        }
-    }
-
-    fn piece_progress(&mut self, now: Instant, piece: PieceIndex, actions: &mut Vec<Action>) {
-        if self.board.whole_piece(piece) && !self.hold(now, piece) && self.board.complete(piece) {
-            actions.push(Action::Verify { piece });
-        }
-    }
-
-    fn piece_verified(&mut self, piece: PieceIndex, actions: &mut Vec<Action>) {
-        let begun = self.board.verify(piece);
-        if self.trust.failed.contains_key(&piece) {
-            actions.push(Action::Sum { piece });
-        }
-        self.forget_asks(piece, begun.as_ref());
-        self.availability.take(piece);
-        actions.push(Action::Playable { range: self.board.layout().piece_range(piece) });
-        actions.push(Action::Announce { piece });
-        if self.wanted(piece) {
-            let losers: Vec<LinkId> = self.links.values().filter(|l| l.has.contains(piece)).map(|l| l.id).collect();
-            for link in losers {
-                if let Some(l) = self.links.get_mut(&link) {
-                    l.useful = l.useful.saturating_sub(1);
-                }
-                self.tell_interest(link, actions);
-            }
-        }
-    }
-
-    /// A piece's table is gone: what was still asked of it leaves the links' books as well.
-    fn forget_asks(&mut self, piece: PieceIndex, begun: Option<&board::Begun>) {
-        for (i, c) in begun.iter().flat_map(|g| g.cells.iter().enumerate()) {
-            for link in c.asked.iter() {
-                if let Some(l) = self.links.get_mut(link) {
-                    l.unask(BlockRef { piece, block: i as u32 });
-                }
-            }
-        }
-    }
-
-    /// Withdraws requests that nobody will answer, and stops counting on links that fell silent.
-    fn expire(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        let mut stale = Vec::new();
-        let mut silent = Vec::new();
-        for l in self.links.values_mut() {
-            if !l.asks.is_empty() && !l.snubbed && now.since(l.last_arrival) > self.config.snub {
-                l.snubbed = true;
-                silent.push(l.id);
-            }
-            stale.extend(
-                l.asks.iter().filter(|a| now.since(a.at) > self.config.request_timeout).map(|a| (l.id, a.block)),
-            );
-        }
-        for link in silent {
-            // It is asked for one block of bulk at a time from now on, until it lives again.
-            stale.extend(self.links.get(&link).iter().flat_map(|l| l.asks.iter().map(|a| (l.id, a.block))));
-            self.board.end_parole(link);
-        }
-        for (link, block) in stale {
-            self.cancel(link, block, true, actions);
-        }
-    }
-
-    fn want_peers(&mut self, actions: &mut Vec<Action>) {
-        let want = self.config.links_wanted;
-        if self.wanted_peers != want {
-            self.wanted_peers = want;
-            actions.push(Action::WantPeers { count: want });
-        }
-    }
-
-    /// The rate to assume for a link too young to know: the swarm's average.
-    fn typical_rate(&self, now: Instant) -> f64 {
-        let (sum, n) = self
-            .links
-            .values()
-            .filter(|l| !l.choked)
-            .filter_map(|l| l.meter.rate_at(now))
-            .fold((0.0, 0.0), |(s, n), r| (s + r, n + 1.0));
-        if n > 0.0 { sum / n } else { self.config.rate_unknown }
     }
 
     /// Pieces whose hash was checked.

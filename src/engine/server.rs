@@ -275,30 +275,26 @@ impl Engine {
         self.totals.server += len;
         self.server_gauge.add(len);
         self.note_used(len * 8);
+        // Block by block, whole ones only: what a peer brought first lies on disk in place of the server's bytes and waits for
+        // its hash, and a block that is not whole yet may still be written by a peer.
         let mut playable = ByteRange::default();
         for block in layout.blocks_in(ByteRange::new(from, upto)) {
             let bytes = layout.block_range(block);
-            // What a peer brought first lies on disk in place of the server's bytes, and waits for its hash.
-            let of_peer = self.board.cell(block).is_some_and(|c| matches!(c.here, Some(g) if g != Giver::Server));
-            if trusted && !of_peer {
-                let part = bytes.intersect(ByteRange::new(from, upto));
-                if playable.end != part.start {
-                    actions.extend((!playable.is_empty()).then_some(Action::Playable { range: playable }));
-                    playable.start = part.start;
-                }
-                playable.end = part.end;
-            }
-            // Ranges are whole blocks: one is here when its last byte is.
             if bytes.end > upto {
+                break;
+            }
+            let Some(others) = self.board.arrived(block, Giver::Server) else {
+                self.totals.duplicate += bytes.len();
                 continue;
+            };
+            self.cancel_others(block, others.iter().copied(), actions);
+            if trusted && playable.end == bytes.start && !playable.is_empty() {
+                playable.end = bytes.end;
+            } else if trusted {
+                actions.extend((!playable.is_empty()).then_some(Action::Playable { range: playable }));
+                playable = bytes;
             }
-            match self.board.arrived(block, Giver::Server) {
-                None => self.totals.duplicate += bytes.len(),
-                Some(others) => {
-                    self.cancel_others(block, others.iter().copied(), actions);
-                    self.piece_progress(now, block.piece, actions);
-                }
-            }
+            self.piece_progress(now, block.piece, actions);
         }
         actions.extend((!playable.is_empty()).then_some(Action::Playable { range: playable }));
     }

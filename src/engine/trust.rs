@@ -34,7 +34,7 @@ type Failure = Vec<(Option<Giver>, u64)>;
 const FAILED_MOST: usize = 64;
 const FAILURES_MOST: usize = 4;
 /// A piece waits no longer than this for a suspicion to be settled: the piece that settles it comes from one link.
-const HOLD_MOST: Duration = Duration::from_secs(2);
+const HOLD_MOST: Duration = Duration::from_secs(3);
 
 impl Engine {
     pub(super) fn piece_corrupt(&mut self, piece: PieceIndex, actions: &mut Vec<Action>) {
