@@ -18,8 +18,7 @@ impl Engine {
         let fetch = self.board.cell(block).and_then(|c| c.fetch);
         self.availability.take(block.piece);
         // What comes late of those who may have lied would only muddy the copy that is to show who did.
-        let barred = !self.board.takes(block.piece, link) || self.links.get(&link).is_some_and(|l| l.banned);
-        if barred {
+        if !self.takes(link, block) {
             self.totals.duplicate += len;
             self.withdraw(link, block, true);
             return;

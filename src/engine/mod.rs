@@ -317,6 +317,13 @@ impl Engine {
         self.board.block_here(block)
     }
 
+    /// Whether a block of this link would be kept: what would not must not be written either, and is told as
+    /// [`Event::BlockDuplicate`].
+    pub fn takes(&self, link: LinkId, block: BlockRef) -> bool {
+        let banned = self.links.get(&link).is_some_and(|l| l.banned);
+        !self.has_block(block) && !banned && self.board.takes(block.piece, link)
+    }
+
     /// Whether nothing of the piece was asked for or received in this run.
     pub fn untouched(&self, piece: PieceIndex) -> bool {
         !self.board.is_here(piece) && self.board.get(piece).is_none()

@@ -39,7 +39,7 @@ pub(super) struct Host {
 impl Host {
     /// A block came from a peer.
     pub fn block(&mut self, link: LinkId, block: BlockRef, lie: u32) {
-        let event = match self.store.write(block, Bytes::Peer(lie)) {
+        let event = match self.engine.takes(link, block) && self.store.write(block, Bytes::Peer(lie)) {
             true => Event::BlockArrived { link, block },
             false => Event::BlockDuplicate { link, block },
         };

@@ -239,7 +239,7 @@ impl Driver {
                 if !begin.is_multiple_of(BLOCK_LEN) || range.len() != data.len() as u64 {
                     return;
                 }
-                if !self.begin(block, None) {
+                if !self.p.engine.takes(link, block) || !self.begin(block, None) {
                     batch.push(Event::BlockDuplicate { link, block });
                     return;
                 }

@@ -350,7 +350,7 @@ impl World {
             Wire::Unchoke => Event::Unchoked { link },
             Wire::Block((piece, block)) => {
                 let block = BlockRef { piece: PieceIndex(piece), block };
-                if self.engine.has_block(block) {
+                if !self.engine.takes(link, block) {
                     Event::BlockDuplicate { link, block }
                 } else {
                     Event::BlockArrived { link, block }

@@ -84,6 +84,16 @@ fn peers_that_choke_and_unchoke_are_no_reason_to_stall() {
 }
 
 #[test]
+fn who_stops_or_trickles_holds_nothing_up_for_long() {
+    for (name, seed) in [("stopper", 1), ("stopper", 2), ("trickle", 1), ("trickle", 2)] {
+        let r = named(name, seed);
+        thrifty(&r);
+        let (_, s) = only(&r);
+        assert!(s.ended && s.stalled < 2.0, "{name}, seed {seed}: {s:?}");
+    }
+}
+
+#[test]
 fn a_server_alone_carries_a_play_from_its_first_byte() {
     let r = named("server", 1);
     smooth(&r);
@@ -124,8 +134,8 @@ fn a_liar_is_banned_and_nobody_else_is() {
         assert!(banned(&r, |h| h.lies > 0.0), "banned {:?}", o.banned);
         assert!(s.ended);
         thrifty(&r);
-        // The pieces it had a part in by the time the first of them was found out.
-        assert!(o.totals.corrupt <= 12 * 256 * 1024, "{:?}", o.totals);
+        // Two pieces or three, and what it had given of others by then.
+        assert!(o.totals.corrupt <= 7 * 256 * 1024, "{:?}", o.totals);
     }
 }
 
