@@ -340,6 +340,12 @@ impl Shared {
         self.worths(now).iter().filter(|w| w.1 != Worth::Mute).count()
     }
 
+    /// Links that are not being closed, whether they said anything or not.
+    #[cfg(test)]
+    pub fn open_links(&self) -> usize {
+        self.links.lock().values().filter(|l| !l.close.is_cancelled()).count()
+    }
+
     /// Whether there is room for links that may turn out to be mute.
     pub fn has_room_for_mute(&self) -> bool {
         self.queues().iter().filter(|q| q.merit.lock().is_mute()).count() < self.max_mute()
