@@ -221,7 +221,7 @@ async fn idle_strangers_leave_room_for_peers_of_our_choice() {
         } else {
             // Six of eight places are for strangers.
             let ended = timeout(LIMIT, s.read_to_end(&mut Vec::new())).await.expect("kept open");
-            assert!(ended.is_err() || side.swarm.shared.link_count() == 6);
+            assert!(ended.is_err() || side.swarm.shared.queues().len() <= 6);
         }
         idle.push(s);
     }
