@@ -38,6 +38,7 @@ fn headless(path: PathBuf, dir: &Path) -> HeadlessOptions {
         play_for: None,
         seeks: Vec::new(),
         no_clock: true,
+        seed: false,
         frames_md5: None,
         report: Some(dir.join("report.json")),
         started: Instant::now(),
