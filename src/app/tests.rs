@@ -34,7 +34,6 @@ fn headless(path: PathBuf, dir: &Path) -> HeadlessOptions {
         opened: Opened::Wanted(Wanted::Path(path)),
         net: NetOverrides { cache: Some(dir.join("cache")), ..Default::default() },
         file: None,
-        seed: false,
         play_for: None,
         seeks: Vec::new(),
         no_clock: true,
