@@ -178,7 +178,8 @@ async fn five_hundred_silent_connections_keep_nobody_out() {
     let leech = Side::start(config(hash, vec![addr]), Some(known(PIECES, []).0));
     let shared = seed.swarm.shared.clone();
     timeout(LIMIT, all_blocks(seed, leech)).await.expect("kept out");
-    assert_eq!(shared.link_count(), 1);
+    // That of the peer, unless it has left by now.
+    assert!(shared.queues().len() <= 1);
     // The oldest were closed to make room: a read ends.
     let mut oldest = silent.swap_remove(0);
     let ended = timeout(LIMIT, oldest.read(&mut [0; 1])).await.expect("still open");

