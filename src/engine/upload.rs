@@ -4,7 +4,7 @@
 //!
 //! Invariant: a request that will not be answered is rejected at once, so that the peer may ask another.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use super::links::{Handed, Link, Wish};
 use super::{Action, Engine, Phase};
@@ -19,6 +19,8 @@ pub(super) struct Upload {
     /// Bytes that may be sent now; below zero after a block larger than what was left.
     tokens: f64,
     filled_at: Option<Instant>,
+    /// Links that may have requests to be answered: the rest need not be looked at.
+    waiting: BTreeSet<LinkId>,
 }
 
 /// The longest request that is answered; longer ones are an attack or a fault (libtorrent refuses them as well).
@@ -112,6 +114,7 @@ impl Engine {
             actions.push(reject(link, wish));
         } else if !l.wishes.contains(&wish) {
             l.wishes.push_back(wish);
+            self.upload.waiting.insert(link);
         }
     }
 
@@ -124,7 +127,9 @@ impl Engine {
 
     /// Hands out what may be sent now: a few blocks per link, more when they are in the socket. Links take turns.
     pub(super) fn serve_wishes(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        if self.links.values().all(|l| l.wishes.is_empty()) {
+        let links = &self.links;
+        self.upload.waiting.retain(|l| links.get(l).is_some_and(|l| !l.wishes.is_empty()));
+        if self.upload.waiting.is_empty() {
             return;
         }
         let plays = matches!(self.position.phase, Phase::Playing) || self.position.waits();
@@ -136,7 +141,8 @@ impl Engine {
         let limited = self.limits.up.is_some();
         loop {
             let mut sent = false;
-            for l in self.links.values_mut() {
+            for link in &self.upload.waiting {
+                let Some(l) = self.links.get_mut(link) else { continue };
                 let sending: u32 = l.handed.iter().map(|h| h.wish.len).sum();
                 if limited && self.upload.tokens <= 0.0 {
                     return;
