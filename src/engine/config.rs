@@ -23,6 +23,9 @@ pub struct Config {
     /// downloads) a seek took 1.7 s on a bed of eight seeds, with a quarter 0.7 s, with this 0.5 s, and about as many
     /// bytes came in the same time: a request follows each block at once.
     pub queue_time: Duration,
+    /// The same while something is urgent: twice as deep, since rates are still being learnt then (a TCP ramp, a link that
+    /// has just answered) and an idle link costs more than a block given away early.
+    pub queue_time_urgent: Duration,
     /// The most that is added to it for a link whose answers come unevenly: four of its mean deviations.
     pub queue_uneven: Duration,
     /// The most that a pulsing peer is kept filled for, in time at its rate: Transmission serves every half second, and
@@ -108,6 +111,7 @@ impl Default for Config {
             rebuffer: Duration::from_secs(4),
             start_anyway: Duration::from_secs(15),
             queue_time: Duration::from_millis(50),
+            queue_time_urgent: Duration::from_millis(100),
             queue_uneven: Duration::from_millis(200),
             pulse: Duration::from_millis(1500),
             young_deviation: Duration::from_millis(300),

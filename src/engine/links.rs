@@ -136,7 +136,7 @@ impl Link {
     }
 
     /// Requests it should hold: its rate over round trip and queue time, within bounds.
-    pub fn depth(&self, now: Instant, config: &Config) -> usize {
+    pub fn depth(&self, now: Instant, queue_time: Duration, config: &Config) -> usize {
         let Some(rate) = self.meter.rate_at(now) else { return config.queue_min };
         if self.snubbed {
             return 1;
@@ -148,7 +148,7 @@ impl Link {
         let floor = self.floor.min(blocks(config.pulse));
         // A link whose answers come unevenly runs empty sooner.
         let uneven = Duration::from_secs_f64((4.0 * self.lateness.dev()).min(config.queue_uneven.as_secs_f64()));
-        blocks(config.queue_time + uneven).max(floor).clamp(config.queue_min, config.queue_max)
+        blocks(queue_time + uneven).max(floor).clamp(config.queue_min, config.queue_max)
     }
 
     /// Seconds until a block asked for now, behind all that is queued, should begin to arrive.
@@ -231,7 +231,7 @@ impl Link {
                 self.rtt = Some(now.since(ask.at).min(config.rtt_unknown * 4));
             }
             if self.asks.is_empty() {
-                if self.peak >= self.depth(now, config) {
+                if self.peak >= self.depth(now, config.queue_time_urgent, config) {
                     self.floor = (self.peak * 4).min(config.queue_max);
                 }
                 self.peak = 0;

@@ -117,7 +117,7 @@ impl Engine {
         let missing = agenda.pieces().iter().find(|d| !self.board.is_here(d.piece));
         let pressing = missing.is_some_and(|d| d.in_s < urgent_s);
         let typical = self.typical_rate(now);
-        let mut pass = Pass { links: self.candidates(now, typical), held: BTreeSet::new(), typical };
+        let mut pass = Pass { links: self.candidates(now, pressing, typical), held: BTreeSet::new(), typical };
         let finishes = self.finishes(now, typical);
         let mut plan = Plan::default();
         let (mut able, mut blocks) = (Vec::new(), Vec::new());
@@ -196,9 +196,9 @@ impl Engine {
 
     /// One link has room again: it takes what it will surely bring in time, then bulk.
     fn top_up(&mut self, now: Instant, link: LinkId, actions: &mut Vec<Action>) {
-        let typical = self.passes.typical;
+        let (pressing, typical) = (self.passes.pressing, self.passes.typical);
         let Some(l) = self.links.get(&link).filter(|l| l.serves() && l.useful > 0) else { return };
-        let mut c = self.candidate(now, l, typical);
+        let mut c = self.candidate(now, l, pressing, typical);
         // What is reserved for it comes with the next full pass.
         if c.room == 0 || self.passes.held.contains(&link) {
             return;
@@ -246,10 +246,11 @@ impl Engine {
         f64::from(BLOCK_LEN) / l.rate(now, typical)
     }
 
-    fn candidate(&self, now: Instant, l: &Link, typical: f64) -> Candidate {
+    fn candidate(&self, now: Instant, l: &Link, pressing: bool, typical: f64) -> Candidate {
         let config = &self.config;
         let young = config.young_deviation.as_secs_f64();
-        let depth = l.depth(now, config);
+        let queue_time = if pressing { config.queue_time_urgent } else { config.queue_time };
+        let depth = l.depth(now, queue_time, config);
         Candidate {
             link: l.id,
             eta: l.eta(now, typical, config),
@@ -263,9 +264,9 @@ impl Engine {
     }
 
     /// The links that may be asked, with the room they have.
-    fn candidates(&self, now: Instant, typical: f64) -> Vec<Candidate> {
+    fn candidates(&self, now: Instant, pressing: bool, typical: f64) -> Vec<Candidate> {
         let able = self.links.values().filter(|l| l.serves() && l.useful > 0);
-        able.map(|l| self.candidate(now, l, typical)).collect()
+        able.map(|l| self.candidate(now, l, pressing, typical)).collect()
     }
 
     /// When each outstanding request should be answered, seconds from now; sorted by block.
