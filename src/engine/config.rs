@@ -23,8 +23,8 @@ pub struct Config {
     /// downloads) a seek took 1.7 s on a bed of eight seeds, with a quarter 0.7 s, with this 0.5 s, and about as many
     /// bytes came in the same time: a request follows each block at once.
     pub queue_time: Duration,
-    /// The same while something is urgent: twice as deep, since rates are still being learnt then (a TCP ramp, a link that
-    /// has just answered) and an idle link costs more than a block given away early.
+    /// The same while something is urgent: deeper, since rates are still being learnt then (a TCP ramp, a link that has just
+    /// answered), but the same for all: a slow link must not be given blocks early for being uneven as well.
     pub queue_time_urgent: Duration,
     /// The most that is added to it for a link whose answers come unevenly: four of its mean deviations.
     pub queue_uneven: Duration,

@@ -146,9 +146,17 @@ impl Link {
         };
         // A pulsing peer needs up to what it delivers in a second; more would only stand before a seek.
         let floor = self.floor.min(blocks(config.pulse));
+        blocks(queue_time).max(floor).clamp(config.queue_min, config.queue_max)
+    }
+
+    /// How deep its queue is to be, in time at its rate beyond the round trip.
+    pub fn queue_time(&self, pressing: bool, config: &Config) -> Duration {
+        if pressing {
+            return config.queue_time_urgent;
+        }
         // A link whose answers come unevenly runs empty sooner.
-        let uneven = Duration::from_secs_f64((4.0 * self.lateness.dev()).min(config.queue_uneven.as_secs_f64()));
-        blocks(queue_time + uneven).max(floor).clamp(config.queue_min, config.queue_max)
+        let uneven = (4.0 * self.lateness.dev()).min(config.queue_uneven.as_secs_f64());
+        config.queue_time + Duration::from_secs_f64(uneven)
     }
 
     /// Seconds until a block asked for now, behind all that is queued, should begin to arrive.

@@ -249,8 +249,7 @@ impl Engine {
     fn candidate(&self, now: Instant, l: &Link, pressing: bool, typical: f64) -> Candidate {
         let config = &self.config;
         let young = config.young_deviation.as_secs_f64();
-        let queue_time = if pressing { config.queue_time_urgent } else { config.queue_time };
-        let depth = l.depth(now, queue_time, config);
+        let depth = l.depth(now, l.queue_time(pressing, config), config);
         Candidate {
             link: l.id,
             eta: l.eta(now, typical, config),
