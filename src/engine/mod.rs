@@ -19,6 +19,7 @@ mod board;
 pub mod config;
 mod fast;
 mod forecast;
+mod grants;
 mod hedge;
 mod links;
 mod peers;
@@ -229,12 +230,13 @@ impl Engine {
             Event::PieceVerified { piece } => self.piece_verified(piece, actions),
             Event::PieceCorrupt { piece } => self.piece_corrupt(piece, actions),
             Event::OriginUp { origin, .. } if self.trust.dropped.contains(&origin) => {}
-            Event::OriginUp { origin, bidding, rtt } => self.servers.up(origin, bidding, rtt, self.trust.suspect),
+            Event::OriginUp { origin, bidding, rtt } => self.servers.up(origin, bidding, rtt, self.trust.suspect, &self.config),
             Event::OriginDown { origin } => self.origin_down(origin),
             Event::ServerBytes { fetch, upto } => self.server_bytes(now, fetch, upto, actions),
             Event::ServerDone { fetch } => self.fetch_done(now, fetch, actions),
             Event::ServerFailed { fetch } => self.fetch_failed(now, fetch),
-            Event::Granted { origin, bits, expires } => self.granted(now, origin, bits, expires),
+            Event::Granted { origin, grant, bits, expires } => self.granted(now, origin, grant, bits, expires),
+            Event::BidFailed { origin, plain } => self.bid_failed(now, origin, plain),
             Event::FileChosen { range } => {
                 self.position =
                     Position { file: Some(range), reader_at: range.start, told: now, ..Position::default() };
@@ -276,6 +278,8 @@ impl Engine {
             }
             self.expire(now, actions);
             self.release(now, actions);
+            self.expire_bids(now);
+            self.expire_fetches(now, actions);
         }
         if self.position.file.is_none() || self.position.phase == Phase::Ended {
             self.stirred = false;

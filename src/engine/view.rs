@@ -25,6 +25,7 @@ impl Engine {
             bids: self.bids.clone(),
             peer_budget: self.priority.budget,
             origins: self.servers.origins.len() as u32,
+            servers: self.servers.view(now),
             links: self
                 .links
                 .values()
