@@ -11,7 +11,7 @@ use crate::units::{BlockRef, Instant, LinkId, PieceIndex};
 const RAREST_TRIES: usize = 64;
 
 impl Engine {
-    /// Fills the link's queue up to `room` more requests with blocks beyond the window.
+    /// Fills the link's queue up to `room` more requests with blocks beyond the window; answers how many were asked for.
     pub(super) fn ask_ahead(
         &mut self,
         now: Instant,
@@ -20,16 +20,18 @@ impl Engine {
         zones: &Zones,
         typical: f64,
         actions: &mut Vec<Action>,
-    ) {
+    ) -> usize {
         let mut picks: Vec<BlockRef> = Vec::with_capacity(room);
         self.begun_ahead(link, room, zones, &mut picks);
         self.rarest_ahead(link, room, zones, &mut picks);
         if picks.is_empty() {
             self.end_game(now, link, room, typical, &mut picks);
         }
+        let asked = picks.len();
         for block in picks {
             self.ask(now, link, block, typical, actions);
         }
+        asked
     }
 
     fn is_ahead(&self, zones: &Zones, p: PieceIndex) -> bool {

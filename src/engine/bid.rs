@@ -124,7 +124,9 @@ impl Engine {
             o.bidding = Bidding::Takes;
             o.grants.clear();
         }
-        o.asked = None;
+        if let Some((_, asked)) = o.asked.take() {
+            self.servers.short = bits < asked;
+        }
         o.grants.add(now, Some(grant), bits, expires);
         self.note_granted(bits);
     }
@@ -148,7 +150,8 @@ impl Engine {
 
     /// Bids that nobody answered.
     pub(super) fn expire_bids(&mut self, now: Instant) {
-        let late = |o: &super::server::OriginState| o.asked.is_some_and(|a| now.since(a.0) > ANSWER + o.round_trip() * 2);
+        let late =
+            |o: &super::server::OriginState| o.asked.is_some_and(|a| now.since(a.0) > ANSWER + o.round_trip() * 2);
         let late: Vec<OriginId> = self.servers.origins.iter().filter(|(_, o)| late(o)).map(|(id, _)| *id).collect();
         for origin in late {
             self.bid_failed(now, origin, false);

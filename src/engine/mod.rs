@@ -230,7 +230,9 @@ impl Engine {
             Event::PieceVerified { piece } => self.piece_verified(piece, actions),
             Event::PieceCorrupt { piece } => self.piece_corrupt(piece, actions),
             Event::OriginUp { origin, .. } if self.trust.dropped.contains(&origin) => {}
-            Event::OriginUp { origin, bidding, rtt } => self.servers.up(origin, bidding, rtt, self.trust.suspect, &self.config),
+            Event::OriginUp { origin, bidding, rtt } => {
+                self.servers.up(origin, bidding, rtt, self.trust.suspect, &self.config)
+            }
             Event::OriginDown { origin } => self.origin_down(origin),
             Event::ServerBytes { fetch, upto } => self.server_bytes(now, fetch, upto, actions),
             Event::ServerDone { fetch } => self.fetch_done(now, fetch, actions),

@@ -158,10 +158,10 @@ impl Engine {
                 let misses = surely > d.in_s - spare;
                 if misses && self.server_first(now, surely, &plan) {
                     plan.miss.push(*d);
-                    // Urgent ones are the server's alone, if it may be asked. Others a peer with room may begin all the same:
-                    // no room is wasted.
-                    let alone = d.own_s < urgent_s && self.servers.affords(now, plan.miss.len());
-                    if alone || best.is_none_or(|i| pass.links[i].room == 0) {
+                    // They are the server's, if it may be asked: a peer that began one would mostly be late with it, and
+                    // its bytes be lost; further on there is what it brings in time.
+                    let servers = self.servers.affords(now, plan.miss.len());
+                    if servers || best.is_none_or(|i| pass.links[i].room == 0) {
                         plan.late |= server_s > d.own_s.max(self.grace());
                         continue;
                     }
@@ -186,12 +186,34 @@ impl Engine {
             // Bulk waits on links that still have urgent blocks to be sent; where all urgent ones are under way, only a
             // short queue of bulk stands before the next.
             if c.room > 0 && !pass.held.contains(&c.link) {
-                self.ask_ahead(now, c.link, c.room, &zones, typical, actions);
+                let asked = self.ask_ahead(now, c.link, c.room, &zones, typical, actions);
+                if asked == 0 {
+                    self.ask_missed(now, c, &plan, typical, actions);
+                }
             }
         }
         // What is left is for links that have room before the next pass; in steady play that is nothing.
         agenda.keep(|p| self.board.has_free(p));
         self.passes = Passes { agenda: Some(agenda), zones, typical, pressing, held: pass.held, idle: BTreeSet::new() };
+    }
+
+    /// A link that has nothing else to give begins on what was left to the server: no room is wasted.
+    fn ask_missed(&mut self, now: Instant, c: &Candidate, plan: &Plan, typical: f64, actions: &mut Vec<Action>) {
+        let urgent_s = self.config.urgent.as_secs_f64();
+        let mut eta = c.eta;
+        let mut room = c.room;
+        for d in plan.miss.iter().filter(|d| d.own_s >= urgent_s) {
+            let answers = self.links.get(&c.link).is_some_and(|l| l.answers(d.block.piece));
+            if room == 0 || !answers || !self.board.is_free(d.block) || !self.board.admits(d.block.piece, c.link) {
+                continue;
+            }
+            eta += c.block_s;
+            // Late from the start is late.
+            if eta < d.own_s {
+                room -= 1;
+                self.ask(now, c.link, d.block, typical, actions);
+            }
+        }
     }
 
     /// One link has room again: it takes what it will surely bring in time, then bulk.

@@ -9,7 +9,6 @@ use super::config::Config;
 use super::forecast::RateMeter;
 use super::grants::Grants;
 use super::snapshot::ServerView;
-use super::links::Link;
 use super::{Action, Engine};
 use crate::units::{BLOCK_LEN, BlockRef, ByteRange, FetchId, Instant, OriginId, PieceIndex};
 
@@ -65,6 +64,8 @@ pub(super) struct Servers {
     pub fetches: BTreeMap<FetchId, Fetch>,
     next: u32,
     pub last_bid: Option<Instant>,
+    /// The last bid to an origin that takes them was not granted whole.
+    pub short: bool,
     /// An origin failed that was counted on: the next bid does not wait for its second.
     pub bid_again: bool,
 }
@@ -100,7 +101,14 @@ impl OriginState {
 }
 
 impl Servers {
-    pub fn up(&mut self, origin: OriginId, bidding: Option<bool>, rtt: Option<Duration>, suspect: bool, config: &Config) {
+    pub fn up(
+        &mut self,
+        origin: OriginId,
+        bidding: Option<bool>,
+        rtt: Option<Duration>,
+        suspect: bool,
+        config: &Config,
+    ) {
         let o = self.origins.entry(origin).or_insert_with(|| OriginState {
             bidding: Bidding::Unknown(0),
             rtt: None,
@@ -221,10 +229,10 @@ impl Engine {
         let mut miss: Vec<Due> =
             miss.iter().filter(|d| d.own_s < self.config.window.as_secs_f64() && free(d.block)).copied().collect();
         miss.sort_by(|a, b| a.own_s.total_cmp(&b.own_s).then(a.block.cmp(&b.block)));
-        // While the swarm wakes (links that answered nothing yet) its forecast is no more than a guess: the server waits
-        // until what it has to bring would begin to press, or it would fill the window before the first peer answers.
-        let wakes = |l: &Link| l.useful > 0 && l.meter.rate().is_none() && now.since(l.since) < self.config.waking;
-        if self.links.values().any(wakes) {
+        // The server waits until what it has to bring begins to press: what is forecast to miss now a peer may bring after
+        // all, and while the swarm wakes a forecast is no more than a guess. Where grants fall short of bids, each is
+        // used as it comes: what lapses is lost.
+        if !self.servers.short {
             let lead = self.config.urgent.as_secs_f64();
             let slack = |k: usize, d: &Due| d.own_s - self.servers.time_for(now, k + 1, &self.config);
             if !miss.iter().enumerate().any(|(k, d)| slack(k, d) < lead) {

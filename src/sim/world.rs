@@ -22,7 +22,9 @@ use super::store::Store;
 use super::trace::Trace;
 use super::watch::Watch;
 use crate::engine::{Config, Engine, Event};
-use crate::units::{BLOCK_LEN, BlockRef, ByteRange, GrantId, Instant, LinkId, MediaTime, OriginId, PieceIndex, PieceSet};
+use crate::units::{
+    BLOCK_LEN, BlockRef, ByteRange, GrantId, Instant, LinkId, MediaTime, OriginId, PieceIndex, PieceSet,
+};
 
 /// Bits per second in bytes.
 pub(super) const MBIT: f64 = 125_000.0;
@@ -440,7 +442,8 @@ impl World {
         if server {
             let Actor::Web(o) = &self.nodes[ends[1] as usize].actor else { return };
             let bidding = o.bidding;
-            return self.tell(ends[0], Event::OriginUp { origin: ORIGIN, bidding: Some(bidding), rtt: Some(delay * 2) });
+            return self
+                .tell(ends[0], Event::OriginUp { origin: ORIGIN, bidding: Some(bidding), rtt: Some(delay * 2) });
         }
         for (end, n) in ends.into_iter().enumerate() {
             let mine = if end == 0 { key } else { key.back() };

@@ -126,7 +126,12 @@ fn a_bidding_server_is_asked_for_nothing_before_it_grants() {
     let out = tell(&mut e, 1, Event::OriginUp { origin: OriginId(0), bidding: Some(true), rtt: None });
     assert!(out.iter().any(|a| matches!(a, Action::Bid { bid, .. } if bid.max_bits > 0)));
     assert!(!out.iter().any(|a| matches!(a, Action::Fetch { .. })));
-    let granted = Event::Granted { origin: OriginId(0), grant: GrantId(0), bits: 2 * 16_384 * 8, expires: Instant::from_secs_f64(2.0) };
+    let granted = Event::Granted {
+        origin: OriginId(0),
+        grant: GrantId(0),
+        bits: 2 * 16_384 * 8,
+        expires: Instant::from_secs_f64(2.0),
+    };
     let out = tell(&mut e, 50, granted);
     let bytes: u64 = out.iter().map(|a| if let Action::Fetch { range, .. } = a { range.len() } else { 0 }).sum();
     assert_eq!(bytes, 2 * 16_384);
