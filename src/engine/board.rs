@@ -411,6 +411,12 @@ impl Board {
         }
     }
 
+    /// Whether none of the piece's bytes can be played before its hash was checked: some are a peer's, or are to be.
+    pub fn waits_for_hash(&self, p: PieceIndex, trust_servers: bool) -> bool {
+        let of_peers = |c: &Cell| !c.asked.is_empty() || matches!(c.here, Some(Giver::Link(_)));
+        !trust_servers || self.get(p).is_some_and(|g| g.cells.iter().any(of_peers))
+    }
+
     /// Checks the module's invariant; what is wrong with it, if anything.
     pub fn check(&self) -> Result<(), String> {
         for (p, g) in &self.begun {

@@ -113,7 +113,8 @@ impl Engine {
         if std::mem::take(&mut self.restart) {
             self.cancel_stale(&agenda, actions);
         }
-        let urgent_s = self.config.urgent.as_secs_f64();
+        let (urgent_s, start_s) = (self.config.urgent.as_secs_f64(), self.config.start.as_secs_f64());
+        let waits = self.position.waits();
         let missing = agenda.pieces().iter().find(|d| !self.board.is_here(d.piece));
         let pressing = missing.is_some_and(|d| d.in_s < urgent_s);
         let typical = self.typical_rate(now);
@@ -139,9 +140,11 @@ impl Engine {
                     }
                     // Late pieces are completed, not replaced: only what a peer will miss goes to the server as well, and
                     // only where that saves enough, since what the peer has sent by then comes twice.
+                    // While the clock stands, what it starts with is due as soon as anybody can have it.
                     let asked = self.board.cell(d.block).is_some_and(|c| c.fetch.is_none());
                     let gain = finish - self.config.completing_gain.as_secs_f64();
-                    if asked && d.own_s < urgent_s && finish > d.in_s && self.server_first(now, gain, &plan) {
+                    let due = if waits && d.own_s < start_s { 0.0 } else { d.in_s };
+                    if asked && d.own_s < urgent_s && finish > due && self.server_first(now, gain, &plan) {
                         plan.miss.push(*d);
                     }
                     plan.late |= finish > d.in_s.max(self.grace());
@@ -293,10 +296,13 @@ impl Engine {
     /// When each outstanding request should be answered, seconds from now; sorted by block.
     fn finishes(&self, now: Instant, typical: f64) -> Vec<(BlockRef, f64)> {
         let mut all = Vec::new();
+        // A guess about a young link is given time, but not the picture's where a server could bring it.
+        let lenient = !(self.position.waits() && self.servers.usable());
+        let late = |a: &Ask| if lenient { self.overdue(now, a) } else { now.since(a.expected).as_secs_f64() };
         for l in self.links.values().filter(|l| !l.asks.is_empty()) {
             let first = l.eta_at(now, 0, typical, &self.config);
             let block_s = self.block_s(now, l, typical);
-            let finish = |i: usize, a: &Ask| first + (i + 1) as f64 * block_s + self.overdue(now, a);
+            let finish = |i: usize, a: &Ask| first + (i + 1) as f64 * block_s + late(a);
             // What is overdue is expected as late again as it is already.
             all.extend(l.asks.iter().enumerate().map(|(i, a)| (a.block, finish(i, a))));
         }

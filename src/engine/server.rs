@@ -39,6 +39,8 @@ pub(super) struct OriginState {
     /// The round trip assumed until one is measured.
     rtt_unknown: Duration,
     meter: RateMeter,
+    /// Bytes received of it.
+    brought: u64,
     pub grants: Grants,
     /// A bid that is not answered yet: since when, and how many bits it is counted for.
     pub asked: Option<(Instant, u64)>,
@@ -79,6 +81,16 @@ impl OriginState {
         self.meter.rate_at(now)
     }
 
+    /// The rate to count on, bytes per second. TCP's slow start says little of what a server can send: until it has brought
+    /// a first range it is taken to be no slower than one that nothing is known of.
+    fn rate_hoped(&self, now: Instant, config: &Config) -> f64 {
+        let unknown = 8.0 * config.rate_unknown;
+        match self.rate(now) {
+            Some(rate) if self.brought < config.fetch_first => rate.max(unknown),
+            rate => rate.unwrap_or(unknown),
+        }
+    }
+
     /// Leaves it alone until then.
     pub fn rest(&mut self, until: Instant) {
         self.retry_at = self.retry_at.max(Some(until));
@@ -91,7 +103,7 @@ impl OriginState {
 
     /// Seconds until a range of so many bytes more, after `queued`, would be here.
     fn time_for(&self, now: Instant, queued: u64, bytes: f64, config: &Config) -> f64 {
-        let rate = self.rate(now).unwrap_or(8.0 * config.rate_unknown);
+        let rate = self.rate_hoped(now, config);
         // Without a grant there is a bid to be answered first.
         let bid = self.bidding == Bidding::Takes && (self.grants.unspent(now) as f64) < bytes * 8.0;
         let trips = if bid { 2.0 } else { 1.0 };
@@ -114,6 +126,7 @@ impl Servers {
             rtt: None,
             rtt_unknown: config.rtt_unknown,
             meter: RateMeter::default(),
+            brought: 0,
             grants: Grants::default(),
             asked: None,
             failures: 0,
@@ -121,9 +134,15 @@ impl Servers {
             distrusted: false,
         });
         match bidding {
-            Some(true) => o.bidding = Bidding::Takes,
-            Some(false) => o.bidding = Bidding::Plain,
-            None => {}
+            Some(true) if o.bidding != Bidding::Takes => {
+                o.bidding = Bidding::Takes;
+                o.grants.clear();
+            }
+            Some(false) if o.bidding != Bidding::Plain => {
+                o.bidding = Bidding::Plain;
+                o.grants.clear();
+            }
+            Some(_) | None => {}
         }
         o.distrusted |= suspect;
         o.rtt = rtt.or(o.rtt);
@@ -173,7 +192,7 @@ impl Servers {
         let o = self.origins.get(&f.origin)?;
         let rtt = o.round_trip().as_secs_f64();
         let before = self.before(fetch, f.origin);
-        let rate = o.rate(now).unwrap_or(8.0 * config.rate_unknown);
+        let rate = o.rate_hoped(now, config);
         let way = if f.upto > f.range.start { 0.0 } else { (rtt - now.since(f.at).as_secs_f64()).max(0.0) };
         let due = way + (before + offset.saturating_sub(f.upto)) as f64 / rate;
         (!self.silent(now, fetch, f, config)).then_some(due)
@@ -187,7 +206,7 @@ impl Servers {
     /// Whether the range's bytes are longer out than its origin's round trip and queue explain.
     fn silent(&self, now: Instant, fetch: FetchId, f: &Fetch, config: &Config) -> bool {
         let Some(o) = self.origins.get(&f.origin) else { return true };
-        let rate = o.rate(now).unwrap_or(8.0 * config.rate_unknown);
+        let rate = o.rate_hoped(now, config);
         let queue = self.before(fetch, f.origin) as f64 / rate;
         now.since(f.progress).as_secs_f64() >= SILENCE_S + 3.0 * o.round_trip().as_secs_f64() + queue
     }
@@ -225,30 +244,35 @@ impl Engine {
             return;
         }
         self.bid(now, miss, actions);
-        let free = |b: BlockRef| self.board.cell(b).is_none_or(|c| c.fetch.is_none());
-        let mut miss: Vec<Due> =
-            miss.iter().filter(|d| d.own_s < self.config.window.as_secs_f64() && free(d.block)).copied().collect();
-        miss.sort_by(|a, b| a.own_s.total_cmp(&b.own_s).then(a.block.cmp(&b.block)));
+        // Of a piece that peers gave some of, nothing plays before the last block is here.
+        let trusted = self.servers.trusted();
+        let due = |d: &Due| if self.board.waits_for_hash(d.block.piece, trusted) { d.in_s } else { d.own_s };
+        let window = self.config.window.as_secs_f64();
+        let free = |d: &&Due| d.own_s < window && self.board.cell(d.block).is_none_or(|c| c.fetch.is_none());
+        let mut miss: Vec<(f64, BlockRef)> = miss.iter().filter(free).map(|d| (due(d), d.block)).collect();
+        miss.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
         // The server waits until what it has to bring begins to press: what is forecast to miss now a peer may bring after
         // all, and while the swarm wakes a forecast is no more than a guess. Where grants fall short of bids, each is
         // used as it comes: what lapses is lost.
         if !self.servers.short {
             let lead = self.config.urgent.as_secs_f64();
-            let slack = |k: usize, d: &Due| d.own_s - self.servers.time_for(now, k + 1, &self.config);
-            if !miss.iter().enumerate().any(|(k, d)| slack(k, d) < lead) {
+            let slack = |k: usize, due: f64| due - self.servers.time_for(now, k + 1, &self.config);
+            if !miss.iter().enumerate().any(|(k, d)| slack(k, d.0) < lead) {
                 return;
             }
-            let keep = miss.iter().enumerate().take_while(|(k, d)| slack(*k, d) < lead + LEAD_MORE).count();
+            let keep = miss.iter().enumerate().take_while(|(k, d)| slack(*k, d.0) < lead + LEAD_MORE).count();
             miss.truncate(keep.max(1));
         }
-        let wanted: BTreeSet<BlockRef> = miss.iter().map(|d| d.block).collect();
-        for d in &miss {
-            if self.board.cell(d.block).is_some_and(|c| c.fetch.is_some_and(|f| self.servers.fetches.contains_key(&f)))
-            {
+        let miss: Vec<BlockRef> = miss.into_iter().map(|d| d.1).collect();
+        let wanted: BTreeSet<BlockRef> = miss.iter().copied().collect();
+        for block in miss {
+            // A range before took it along.
+            let under_way = |f| self.servers.fetches.contains_key(&f);
+            if self.board.cell(block).is_some_and(|c| c.fetch.is_some_and(under_way)) {
                 continue;
             }
             let Some((origin, most)) = self.origin_with_room(now) else { break };
-            let range = self.coalesce(d.block, &wanted, most);
+            let range = self.coalesce(block, &wanted, most);
             if range.is_empty() {
                 continue;
             }
@@ -327,6 +351,7 @@ impl Engine {
         let Some(o) = self.servers.origins.get_mut(&origin) else { return };
         let len = upto - from;
         o.meter.arrived(now, len, &self.config);
+        o.brought += len;
         o.failures = 0;
         let trusted = !o.distrusted;
         self.totals.server += len;
