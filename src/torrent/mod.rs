@@ -6,7 +6,7 @@ pub mod describe;
 mod disk;
 pub mod error;
 mod files;
-mod folder;
+pub(crate) mod folder;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod magnet;
