@@ -42,7 +42,13 @@ impl Auth {
     }
 
     /// Whether a request with these headers may read `url_path`, with what stands behind its `?`.
-    pub fn check(&self, headers: &HeaderMap, url_path: &str, query: Option<&str>, now: SystemTime) -> Result<(), Denied> {
+    pub fn check(
+        &self,
+        headers: &HeaderMap,
+        url_path: &str,
+        query: Option<&str>,
+        now: SystemTime,
+    ) -> Result<(), Denied> {
         let Some(key) = &self.key else { return Ok(()) };
         match self.bearer(key, headers) {
             Err(Denied::Missing) => signed(key, url_path, query, now),
@@ -168,7 +174,9 @@ mod tests {
         assert_eq!(check("Basic YW55OnMzY3JldA=="), Ok(()));
         assert_eq!(check("Basic YW55OnMzY3JldA"), Ok(()));
         assert_eq!(check("Basic czNjcmV0"), Err(Denied::Wrong));
-        for wrong in ["Bearer", "Bearer S3cret", "Bearer s3cre", "Bearer s3cret2", "Digest s3cret", "Basic %%%", "Bearer "] {
+        for wrong in
+            ["Bearer", "Bearer S3cret", "Bearer s3cre", "Bearer s3cret2", "Digest s3cret", "Basic %%%", "Bearer "]
+        {
             assert_eq!(check(wrong), Err(Denied::Wrong), "{wrong}");
         }
         assert_eq!(auth.check(&HeaderMap::new(), "/f", None, at(0)), Err(Denied::Missing));

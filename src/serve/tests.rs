@@ -7,7 +7,7 @@ use reqwest::{Client, Method, StatusCode};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
-use super::{ServeError, ServeLimits, serve};
+use super::{ServeError, serve};
 
 struct Running {
     url: String,
@@ -21,7 +21,7 @@ async fn start(root: &Path, bytes_per_s: Option<u64>) -> Running {
     let url = format!("http://{}", listener.local_addr().unwrap());
     let (stop, stopped) = oneshot::channel::<()>();
     let root = root.to_owned();
-    let task = tokio::spawn(serve(listener, root, ServeLimits { bytes_per_s }, async {
+    let task = tokio::spawn(serve(listener, root, bytes_per_s, async {
         let _ = stopped.await;
     }));
     Running { url, client: Client::builder().no_proxy().build().unwrap(), stop: Some(stop), task }
@@ -105,6 +105,6 @@ async fn shutdown_breaks_off_what_would_take_for_ever() {
 #[tokio::test]
 async fn a_root_that_is_not_there_is_an_error() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let ended = serve(listener, "/no/such/folder".into(), ServeLimits::default(), async {}).await;
-    assert!(matches!(ended, Err(ServeError::Root { .. })));
+    let ended = serve(listener, "/no/such/folder".into(), None, async {}).await;
+    assert!(matches!(ended, Err(ServeError::Source(_))));
 }

@@ -81,11 +81,11 @@ impl Connections {
     }
 
     /// Takes a connection in, and if need be sends an idle one away for it: of the same address, where that has its fill. `None`
-    /// when all are in use.
-    pub fn admit(self: &Arc<Self>, from: IpAddr) -> Option<Connection> {
+    /// when all are in use. A `proxy` stands for many, and has no limit of its own.
+    pub fn admit(self: &Arc<Self>, from: IpAddr, proxy: bool) -> Option<Connection> {
         let (now, address) = (self.now(), network_of(from));
         let mut table = self.table.lock();
-        if table.addresses.get(&address).is_some_and(|a| a.open >= self.limits.per_address) {
+        if !proxy && table.addresses.get(&address).is_some_and(|a| a.open >= self.limits.per_address) {
             let oldest = table.addresses.get(&address).and_then(|a| a.idle.first_key_value()).map(|(_, id)| *id)?;
             table.close(oldest);
         }
@@ -101,8 +101,8 @@ impl Connections {
         Some(Connection { all: self.clone(), id, close })
     }
 
-    /// How many are open.
-    pub fn open(&self) -> usize {
+    #[cfg(test)]
+    fn open(&self) -> usize {
         self.table.lock().all.len()
     }
 
@@ -129,7 +129,8 @@ impl Connections {
         let stalled = |a: &Arc<Answer>| {
             !a.making.load(Ordering::Relaxed) && now.saturating_sub(a.asked.load(Ordering::Relaxed)) >= stall
         };
-        let gone: Vec<u64> = table.all.iter().filter(|(_, e)| e.answers.iter().any(stalled)).map(|(id, _)| *id).collect();
+        let gone: Vec<u64> =
+            table.all.iter().filter(|(_, e)| e.answers.iter().any(stalled)).map(|(id, _)| *id).collect();
         for id in &gone {
             table.close(*id);
         }
@@ -271,16 +272,16 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_longest_idle_gives_way_and_the_busy_never() {
         let all = Connections::new(limits(3, 10));
-        let [a, b, c] = [1, 2, 3].map(|n| all.admit(ip(n)).unwrap());
+        let [a, b, c] = [1, 2, 3].map(|n| all.admit(ip(n), false).unwrap());
         let (busy, used) = (a.answer(), b.answer());
         drop(used);
         // b is idle since later than c.
-        let d = all.admit(ip(4)).unwrap();
+        let d = all.admit(ip(4), false).unwrap();
         assert!(c.closing().is_cancelled() && !b.closing().is_cancelled());
-        let e = all.admit(ip(5)).unwrap();
+        let e = all.admit(ip(5), false).unwrap();
         assert!(b.closing().is_cancelled());
         let others = [d.answer(), e.answer()];
-        assert!(all.admit(ip(6)).is_none());
+        assert!(all.admit(ip(6), false).is_none());
         assert_eq!(all.open(), 3);
         drop(others);
         drop(busy);
@@ -295,13 +296,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn one_address_takes_only_its_share() {
         let all = Connections::new(limits(10, 2));
-        let other = all.admit(ip(2)).unwrap();
-        let [a, b] = [(); 2].map(|()| all.admit(ip(1)).unwrap());
-        let c = all.admit(ip(1)).unwrap();
+        let other = all.admit(ip(2), false).unwrap();
+        let [a, b] = [(); 2].map(|()| all.admit(ip(1), false).unwrap());
+        let c = all.admit(ip(1), false).unwrap();
         assert!(a.closing().is_cancelled() && !b.closing().is_cancelled() && !other.closing().is_cancelled());
         let (_in_b, _in_c) = (b.answer(), c.answer());
-        assert!(all.admit(ip(1)).is_none());
-        assert!(all.admit(ip(3)).is_some());
+        assert!(all.admit(ip(1), false).is_none());
+        assert!(all.admit(ip(3), false).is_some() && all.admit(ip(1), true).is_some());
         let v6 = |s: &str| network_of(s.parse().unwrap());
         assert_eq!(v6("2001:db8::1"), v6("2001:db8::ffff:0:1"));
         assert_ne!(v6("2001:db8::1"), v6("2001:db8:0:1::1"));
@@ -311,7 +312,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn idle_and_stalled_ones_are_closed_and_slow_servers_are_not() {
         let all = Connections::new(ConnectionLimits::default());
-        let [idle, stalled, waiting, reading] = [1, 2, 3, 4].map(|n| all.admit(ip(n)).unwrap());
+        let [idle, stalled, waiting, reading] = [1, 2, 3, 4].map(|n| all.admit(ip(n), false).unwrap());
         let (s, w, r) = (stalled.answer(), waiting.answer(), reading.answer());
         for step in 0..13 {
             if step == 0 {

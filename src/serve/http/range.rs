@@ -121,7 +121,8 @@ mod tests {
         ] {
             assert_eq!(parse(value, 1000), wanted, "{value}");
         }
-        for ignored in ["", "bytes", "bytes=", "bytes=,", "bytes=a-b", "bytes=5-4", "bytes=--1", "bytes=-", "items=0-1"] {
+        for ignored in ["", "bytes", "bytes=", "bytes=,", "bytes=a-b", "bytes=5-4", "bytes=--1", "bytes=-", "items=0-1"]
+        {
             assert_eq!(parse(ignored, 1000), Wanted::Whole, "{ignored}");
         }
         for ignored in ["bytes=+1-2", "bytes=1-2-3", "bytes=0x1-2", "bytes=1 -2", "bytes=0-1;2-3", "bytes=\u{661}-2"] {
@@ -133,7 +134,8 @@ mod tests {
 
     #[test]
     fn bombs_are_bounded() {
-        let many = |n: u64| format!("bytes={}", (0..n).map(|i| format!("{}-{}", i * 2, i * 2)).collect::<Vec<_>>().join(","));
+        let many =
+            |n: u64| format!("bytes={}", (0..n).map(|i| format!("{}-{}", i * 2, i * 2)).collect::<Vec<_>>().join(","));
         assert!(matches!(parse(&many(16), 1000), Wanted::Parts(p) if p.len() == 16));
         assert_eq!(parse(&many(17), 1000), Wanted::Unsatisfiable);
         // CVE-2011-3192: the same bytes over and over.

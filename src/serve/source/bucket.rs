@@ -83,7 +83,8 @@ impl Bucket {
         Ok(Self { shared, prefix: prefix.to_owned(), single })
     }
 
-    pub async fn open_object(&self, names: &[String]) -> Result<(ObjectMeta, BucketObject), OpenError> {
+    /// The object at `names` below the prefix. Where the prefix is an object there is one only, at no names at all.
+    pub async fn find(&self, names: &[String]) -> Result<Object, OpenError> {
         if names.is_empty() != self.single {
             return Err(OpenError::NotFound);
         }
@@ -97,20 +98,16 @@ impl Bucket {
         // As it is: another escaping would be another key.
         let key = Key::parse(&key).map_err(|_| OpenError::NotFound)?;
         let meta = self.shared.meta(&key).await?;
-        Ok((meta.clone(), BucketObject { shared: self.shared.clone(), meta, open: None }))
-    }
-
-    pub async fn open(&self, names: &[String]) -> Result<Object, OpenError> {
-        let (meta, object) = self.open_object(names).await?;
         let modified = SystemTime::from(meta.last_modified);
         // A bucket without ETags is not S3, but then time and length must do.
         let etag = meta.e_tag.as_deref().and_then(quoted).unwrap_or_else(|| {
             format!("W/\"{:x}-{:x}\"", meta.last_modified.timestamp_nanos_opt().unwrap_or(0), meta.size)
         });
         Ok(Object {
+            name: key.filename().unwrap_or_default().to_owned(),
             len: meta.size,
             version: Version { etag, modified: Some(modified) },
-            reader: Reader::Bucket(object),
+            reader: Reader::Bucket(BucketObject { shared: self.shared.clone(), meta, open: None }),
         })
     }
 }
@@ -190,7 +187,7 @@ impl BucketObject {
         loop {
             let mut slice = match self.open.take() {
                 Some(slice) if slice.at == at && slice.at < slice.end => slice,
-                _ => self.ask(at, len).await?,
+                _ => ask(&self.shared, &self.meta, at, len).await?,
             };
             if slice.rest.is_empty() {
                 match slice.body.next().await {
@@ -199,7 +196,9 @@ impl BucketObject {
                         // A connection that a slow reader left idle may be gone; the condition holds for the next one too.
                         tries += 1;
                         if tries >= TRIES {
-                            let why = failed.and_then(Result::err).map_or("it sends less than it said".into(), |e| reason(&e));
+                            let why = failed
+                                .and_then(Result::err)
+                                .map_or("it sends less than it said".into(), |e| reason(&e));
                             return Err(io::Error::other(format!("the bucket: {why}")));
                         }
                         continue;
@@ -217,26 +216,24 @@ impl BucketObject {
             }
         }
     }
+}
 
-    async fn ask(&self, at: u64, len: u64) -> io::Result<Slice> {
-        let end = at.saturating_add(SLICE).min(len);
-        let options = GetOptions {
-            range: Some(GetRange::Bounded(at..end)),
-            if_match: self.meta.e_tag.clone(),
-            ..GetOptions::default()
-        };
-        let got = self.shared.store.get_opts(&self.meta.location, options).await.map_err(|e| {
-            self.shared.forget(&self.meta.location);
-            io::Error::other(format!("the bucket: {}", reason(&e)))
-        })?;
-        let same = got.meta.size == self.meta.size && got.meta.e_tag == self.meta.e_tag && got.range == (at..end);
-        if !same {
-            self.shared.forget(&self.meta.location);
-            return Err(io::Error::other("the object changed while it was served"));
-        }
-        let GetResultPayload::Stream(body) = got.payload;
-        Ok(Slice { at, end, body, rest: Bytes::new() })
+/// Begins to read what is left of `len` bytes at `at`, a slice at most.
+async fn ask(shared: &Shared, meta: &ObjectMeta, at: u64, len: u64) -> io::Result<Slice> {
+    let end = at.saturating_add(SLICE).min(len);
+    let options =
+        GetOptions { range: Some(GetRange::Bounded(at..end)), if_match: meta.e_tag.clone(), ..GetOptions::default() };
+    let got = shared.store.get_opts(&meta.location, options).await.map_err(|e| {
+        shared.forget(&meta.location);
+        io::Error::other(format!("the bucket: {}", reason(&e)))
+    })?;
+    let same = got.meta.size == meta.size && got.meta.e_tag == meta.e_tag && got.range == (at..end);
+    if !same {
+        shared.forget(&meta.location);
+        return Err(io::Error::other("the object changed while it was served"));
     }
+    let GetResultPayload::Stream(body) = got.payload;
+    Ok(Slice { at, end, body, rest: Bytes::new() })
 }
 
 #[cfg(test)]

@@ -41,22 +41,19 @@ impl Root {
         Ok(Self { path: folder, folder: Arc::new(opened), file })
     }
 
-    /// The file at `names` below the root; the root itself has none where it is a file.
-    pub async fn open_file(&self, names: &[String]) -> Result<LocalFile, OpenError> {
+    /// The file at `names` below the root. Where the root is a file there is one only, at no names at all.
+    pub async fn find(&self, names: &[String]) -> Result<Object, OpenError> {
         let (folder, root) = (self.folder.clone(), self.path.clone());
-        let wanted = match (&self.file, names) {
+        let wanted: PathBuf = match (&self.file, names) {
             (Some(file), []) => file.clone(),
             (Some(_), _) | (None, []) => return Err(OpenError::NotFound),
             (None, names) => names.iter().collect(),
         };
+        let name = wanted.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         let opened = tokio::task::spawn_blocking(move || open_below(&folder, &root, &wanted)).await;
-        opened.unwrap_or(Err(OpenError::Failed))
-    }
-
-    pub async fn open(&self, names: &[String]) -> Result<Object, OpenError> {
-        let file = self.open_file(names).await?;
+        let file = opened.unwrap_or(Err(OpenError::Failed))?;
         let version = Version { etag: file.stamp.etag(), modified: file.stamp.modified };
-        Ok(Object { len: file.stamp.len, version, reader: Reader::Local(file) })
+        Ok(Object { name, len: file.stamp.len, version, reader: Reader::Local(file) })
     }
 }
 
@@ -145,20 +142,20 @@ mod tests {
         let path = dir.path().join("f");
         std::fs::write(&path, vec![1u8; 1000]).unwrap();
         let root = Root::open(dir.path()).unwrap();
-        let mut object = root.open(&names("f")).await.unwrap();
+        let mut object = root.find(&names("f")).await.unwrap();
         assert_eq!(object.read(0, 100).await.unwrap().len(), 100);
         assert_eq!(object.read(950, 100).await.unwrap().len(), 50);
         // Replaced by another: who reads the old one may finish it.
         std::fs::write(dir.path().join("new"), vec![2u8; 1000]).unwrap();
         std::fs::rename(dir.path().join("new"), &path).unwrap();
         assert_eq!(object.read(0, 1).await.unwrap(), [1u8][..]);
-        let second = root.open(&names("f")).await.unwrap();
+        let second = root.find(&names("f")).await.unwrap();
         assert_ne!(second.version.etag, object.version.etag);
         // Cut short, or written over, in place: nobody may.
         let mut second = second;
         std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(500).unwrap();
         assert!(second.read(0, 100).await.is_err());
-        let mut third = root.open(&names("f")).await.unwrap();
+        let mut third = root.find(&names("f")).await.unwrap();
         let later = third.version.modified.unwrap() + std::time::Duration::from_secs(2);
         std::fs::File::options().write(true).open(&path).unwrap().set_modified(later).unwrap();
         assert!(third.read(0, 100).await.is_err());
@@ -180,14 +177,14 @@ mod tests {
         symlink("loop", root.join("loop")).unwrap();
         let served = Root::open(&root).unwrap();
         for good in ["sub/f", "near", "far/f"] {
-            assert!(served.open(&names(good)).await.is_ok(), "{good}");
+            assert!(served.find(&names(good)).await.is_ok(), "{good}");
         }
         for bad in ["out", "up/secret", "up", "loop", "sub", "gone", "sub/f/x"] {
-            assert_eq!(served.open(&names(bad)).await.err(), Some(OpenError::NotFound), "{bad}");
+            assert_eq!(served.find(&names(bad)).await.err(), Some(OpenError::NotFound), "{bad}");
         }
-        assert!(served.open(&[]).await.is_err());
+        assert!(served.find(&[]).await.is_err());
         let one = Root::open(&root.join("sub/f")).unwrap();
-        assert!(one.open(&[]).await.is_ok() && one.open(&names("f")).await.is_err());
+        assert!(one.find(&[]).await.is_ok() && one.find(&names("f")).await.is_err());
         assert!(matches!(Root::open(Path::new("/dev/null")), Err(SourceError::Neither { .. })));
         assert!(matches!(Root::open(Path::new("/no/such")), Err(SourceError::Read { .. })));
     }

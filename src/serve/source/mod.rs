@@ -38,11 +38,13 @@ impl SourceSpec {
     }
 
     /// What it is called in URLs: the last name of it.
-    fn name(&self) -> Result<String, SourceError> {
+    pub fn name(&self) -> Result<String, SourceError> {
         match self {
             Self::Path(path) => crate::torrent::create::default_name(path)
                 .ok_or_else(|| SourceError::Name { what: path.display().to_string() }),
-            Self::Bucket { bucket, prefix } => Ok(prefix.rsplit('/').next().filter(|n| !n.is_empty()).unwrap_or(bucket).to_owned()),
+            Self::Bucket { bucket, prefix } => {
+                Ok(prefix.rsplit('/').next().filter(|n| !n.is_empty()).unwrap_or(bucket).to_owned())
+            }
         }
     }
 }
@@ -98,6 +100,8 @@ pub struct Version {
 
 /// A file that is being sent.
 pub struct Object {
+    /// Its own, without where it lies.
+    pub name: String,
     /// Bytes.
     pub len: u64,
     pub version: Version,
@@ -127,10 +131,10 @@ enum Source {
 }
 
 impl Source {
-    async fn open(&self, names: &[String]) -> Result<Object, OpenError> {
+    async fn find(&self, names: &[String]) -> Result<Object, OpenError> {
         match self {
-            Self::Local(root) => root.open(names).await,
-            Self::Bucket(bucket) => bucket.open(names).await,
+            Self::Local(root) => root.find(names).await,
+            Self::Bucket(bucket) => bucket.find(names).await,
         }
     }
 }
@@ -166,13 +170,14 @@ impl Tree {
 
     /// The file at these names: `/name-of-a-source/…`, or where there is but one source, below that directly.
     pub async fn find(&self, names: &[String]) -> Result<Object, OpenError> {
-        let named = names.split_first().and_then(|(first, rest)| Some((self.mounts.iter().find(|m| m.name == *first)?, rest)));
+        let named =
+            names.split_first().and_then(|(first, rest)| Some((self.mounts.iter().find(|m| m.name == *first)?, rest)));
         let found = match named {
-            Some((mount, rest)) => mount.source.open(rest).await,
+            Some((mount, rest)) => mount.source.find(rest).await,
             None => Err(OpenError::NotFound),
         };
         match (found, self.mounts.as_slice()) {
-            (Err(OpenError::NotFound), [only]) => only.source.open(names).await,
+            (Err(OpenError::NotFound), [only]) => only.source.find(names).await,
             (found, _) => found,
         }
     }
