@@ -97,24 +97,28 @@ pub struct Origin {
 impl Origin {
     /// Looks at each source.
     pub async fn open(options: ServeOptions) -> Result<Self, ServeError> {
+        let tree = Tree::open(&options.sources).await?;
+        Ok(Self::of(tree, options))
+    }
+
+    fn of(tree: Tree, options: ServeOptions) -> Self {
         let (ending, stop) = (CancellationToken::new(), CancellationToken::new());
         let gate = GateOptions {
             capacity: options.bytes_per_s.map(|b| b.saturating_mul(8)),
             secret: options.token.as_ref().map(|t| t.as_bytes().to_vec()),
             ..GateOptions::default()
         };
-        let tree = Tree::open(&options.sources).await?;
         let auth = Auth::new(options.token.as_deref());
         let gate = Gate::new(gate, stop.clone());
         let site = Site::new(tree, gate, auth, options.proxies, options.known, options.files, ending.clone());
-        Ok(Self {
+        Self {
             site: Arc::new(site),
             connections: Connections::new(options.connections),
             ending,
             stop,
             metrics: options.metrics,
             grace: options.grace,
-        })
+        }
     }
 
     /// Serves `files`, and health and numbers at `metrics` too where that is given, until `shutdown` ends; then accepts nothing

@@ -44,9 +44,6 @@ const STREAMS: u32 = 64;
 /// Heads over HTTP/2, all fields together.
 const HEAD: u32 = 16 * 1024;
 
-/// Between two looks for connections that are idle or stalled.
-const SWEEP_EVERY: Duration = Duration::from_secs(5);
-
 /// After an error of the listener; doubled up to the last.
 const REST: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(1)];
 
@@ -71,7 +68,7 @@ pub async fn accept(listener: TcpListener, listening: Listening) {
     // Aborted when this is dropped.
     let mut tasks = JoinSet::new();
     let mut rest = REST[0];
-    let mut sweep = tokio::time::interval(SWEEP_EVERY);
+    let mut sweep = tokio::time::interval(listening.connections.sweep_every());
     loop {
         tokio::select! {
             biased;

@@ -14,7 +14,10 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use object_store::aws::AmazonS3Builder;
 use object_store::path::Path as Key;
-use object_store::{ClientOptions, GetOptions, GetRange, GetResultPayload, ObjectMeta, ObjectStore, ObjectStoreExt};
+use object_store::{
+    BackoffConfig, ClientOptions, GetOptions, GetRange, GetResultPayload, ObjectMeta, ObjectStore, ObjectStoreExt,
+    RetryConfig,
+};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -37,7 +40,7 @@ const TRIES: u32 = 3;
 /// A bucket that says nothing for so long is as good as gone.
 const SILENCE: Duration = Duration::from_secs(20);
 
-pub(super) struct Bucket {
+pub(in crate::serve) struct Bucket {
     shared: Arc<Shared>,
     /// Where the names are looked for; empty for the whole bucket.
     prefix: String,
@@ -53,6 +56,11 @@ struct Shared {
 impl Bucket {
     /// Looks whether there is such an object, or anything below the prefix.
     pub async fn open(bucket: &str, prefix: &str) -> Result<Self, SourceError> {
+        Self::open_by(AmazonS3Builder::from_env(), bucket, prefix).await
+    }
+
+    /// The same with other credentials, or another endpoint, than the environment's.
+    pub async fn open_by(s3: AmazonS3Builder, bucket: &str, prefix: &str) -> Result<Self, SourceError> {
         let failed = |e: object_store::Error| SourceError::Bucket { bucket: bucket.to_owned(), reason: reason(&e) };
         let options = ClientOptions::new()
             // A film takes as long as it is watched.
@@ -61,7 +69,7 @@ impl Bucket {
             .with_read_timeout(SILENCE)
             // Whoever names an endpoint without TLS means it.
             .with_allow_http(true);
-        let store = AmazonS3Builder::from_env().with_bucket_name(bucket).with_client_options(options).build();
+        let store = s3.with_bucket_name(bucket).with_client_options(options).with_retry(retry()).build();
         let shared = Arc::new(Shared { store: Box::new(store.map_err(failed)?), known: Mutex::default() });
         let key = Key::parse(prefix).map_err(|e| failed(e.into()))?;
         let single = match prefix.is_empty() {
@@ -110,6 +118,13 @@ impl Bucket {
             reader: Reader::Bucket(BucketObject { shared: self.shared.clone(), meta, open: None }),
         })
     }
+}
+
+/// Less patience than object_store has by itself (ten tries in three minutes): a viewer waits, and can ask another server.
+fn retry() -> RetryConfig {
+    let (init_backoff, max_backoff) = (Duration::from_millis(50), Duration::from_secs(1));
+    let backoff = BackoffConfig { init_backoff, max_backoff, base: 2.0 };
+    RetryConfig { backoff, max_retries: 3, retry_timeout: Duration::from_secs(10) }
 }
 
 impl Shared {

@@ -3,7 +3,7 @@
 //! Invariants: nothing outside what was named is served; a file is read in pieces and never held whole; a file that changes
 //! while it is sent ends the answer, so that no client ever holds bytes of two versions as one.
 
-mod bucket;
+pub(in crate::serve) mod bucket;
 mod local;
 pub mod path;
 
@@ -166,6 +166,12 @@ impl Tree {
             mounts.push(Mount { name, source });
         }
         if mounts.is_empty() { Err(SourceError::Nothing) } else { Ok(Self { mounts }) }
+    }
+
+    /// One bucket by itself.
+    #[cfg(test)]
+    pub(in crate::serve) fn of_bucket(name: &str, bucket: bucket::Bucket) -> Self {
+        Self { mounts: vec![Mount { name: name.to_owned(), source: Source::Bucket(bucket) }] }
     }
 
     /// The file at these names: `/name-of-a-source/…`, or where there is but one source, below that directly.
