@@ -3,6 +3,7 @@
 //! Invariants: nothing outside what was named is served, whatever links lie in it; the server as a whole never sends file
 //! bytes faster than its capacity; after shutdown nothing of it is left.
 
+pub mod allocate;
 mod auth;
 pub mod bids;
 pub mod descriptors;
