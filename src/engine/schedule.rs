@@ -125,13 +125,10 @@ impl Engine {
             if self.board.is_here(piece.piece) {
                 continue;
             }
-            able.clear();
-            able.extend((0..pass.links.len()).filter(|i| {
-                let link = pass.links[*i].link;
-                self.links.get(&link).is_some_and(|l| l.answers(piece.piece)) && self.board.admits(piece.piece, link)
-            }));
             agenda.blocks(*piece, |block| !self.board.block_here(BlockRef { piece: piece.piece, block }), &mut blocks);
             let urgent = piece.in_s < urgent_s;
+            able.clear();
+            let mut able_known = false;
             for d in &blocks {
                 if let Some(finish) = self.expected(now, d.block, &finishes) {
                     if urgent && self.hedge(now, d, finish, &mut pass, actions) {
@@ -146,6 +143,14 @@ impl Engine {
                     }
                     plan.late |= finish > d.in_s.max(self.grace());
                     continue;
+                }
+                // In steady play most blocks are on their way: who could bring one is looked for when one is not.
+                if !std::mem::replace(&mut able_known, true) {
+                    able.extend((0..pass.links.len()).filter(|i| {
+                        let link = pass.links[*i].link;
+                        let answers = self.links.get(&link).is_some_and(|l| l.answers(piece.piece));
+                        answers && self.board.admits(piece.piece, link)
+                    }));
                 }
                 // The link that would finish it first.
                 let rank = |i: usize| pass.links[i].rank();
