@@ -7,23 +7,27 @@
 //! Where to look: the network in `net`, who speaks to whom in `world` and `links`, what an engine says in `carry`, a viewer in
 //! `player`, foreign peers in `script`, what must always hold in `watch`, what was forecast and what came in `record`.
 
-mod agenda;
 mod carry;
 pub mod catalogue;
 mod dice;
+mod ends;
 mod film;
 mod host;
-mod links;
+mod mail;
 mod net;
+mod node;
 mod player;
+mod post;
 pub mod record;
 pub mod report;
 pub mod scenario;
 mod script;
+mod shard;
 mod step;
 mod store;
 mod trace;
 mod watch;
+mod web;
 mod world;
 
 #[cfg(test)]
