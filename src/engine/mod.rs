@@ -54,9 +54,6 @@ use zones::Position;
 
 use crate::units::{BlockRef, ByteRange, Instant, Layout, LinkId, PieceIndex, PieceSet};
 
-/// How often time alone can change a decision.
-const TICK: Duration = Duration::from_millis(100);
-
 /// All state about who has what, what was asked of whom, how fast each source is, where the playhead is.
 pub struct Engine {
     config: Config,
@@ -149,7 +146,8 @@ impl Engine {
         let last = self.last_tick.unwrap_or_default();
         if self.position.file.is_some() && (moving || busy || fading) {
             let pressed = self.passes.next().filter(|_| self.stirred);
-            return Some(pressed.unwrap_or(last + TICK).min(last + TICK));
+            let tick = last + self.config.tick;
+            return Some(pressed.unwrap_or(tick).min(tick));
         }
         // Choking rounds go on while anybody wants something of ours.
         self.links.values().any(|l| l.peer_interested).then(|| last + Duration::from_secs(1))
@@ -263,7 +261,7 @@ impl Engine {
 
     /// All decisions, from the most pressing on.
     fn decide(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        let tick = self.last_tick.is_none_or(|t| now.since(t) >= TICK);
+        let tick = self.last_tick.is_none_or(|t| now.since(t) >= self.config.tick);
         if tick {
             self.last_tick = Some(now);
             self.swarm_gauge.fold(now);

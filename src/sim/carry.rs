@@ -52,11 +52,21 @@ impl World {
             self.agenda.push(at, Step::Wake(n));
         }
         let Some(p) = &h.player else { return };
+        let ended = p.phase == Phase::Ended && !h.leaving;
         if let Some(at) = p.next(now, &mut h.store).filter(|t| h.play_at.is_none_or(|w| *t < w)) {
             h.play_at = Some(at);
             self.agenda.push(at, Step::Play(n));
         }
-        let hops = h.player.as_ref().is_some_and(|p| p.seeks_left() == 0);
+        if ended
+            && let Some(viewing) = self.nodes[n as usize].group.map(|g| &self.groups[g].viewing).filter(|v| v.leaves)
+        {
+            let stays = self.dice.exponential(viewing.lingers);
+            self.agenda.push(now + Duration::from_secs_f64(stays), Step::Leave(n));
+            if let Some(h) = self.host(n) {
+                h.leaving = true;
+            }
+        }
+        let hops = self.host(n).and_then(|h| h.player.as_ref()).is_some_and(|p| p.seeks_left() == 0);
         if hops
             && let Some(every) = self.nodes[n as usize].group.map(|g| self.groups[g].viewing.hops).filter(|h| *h > 0.0)
         {

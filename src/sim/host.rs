@@ -32,6 +32,8 @@ pub(super) struct Host {
     /// When it was last woken by time alone, and whether it ever asked for that again at once.
     pub ticked: Option<Instant>,
     pub spun: bool,
+    /// It has seen the film's end and will go.
+    pub leaving: bool,
     /// Times its engine was called.
     pub handled: u64,
 }

@@ -62,6 +62,8 @@ pub(super) struct Node {
     pub group: Option<usize>,
     pub up: f64,
     pub came: Instant,
+    /// How far into the film it is when it comes, seconds: those of a steady population who came before the start.
+    place: f64,
     /// Its place in the list of those that are here.
     listed: Option<usize>,
 }
@@ -99,6 +101,10 @@ impl World {
         scenario.check()?;
         let mut dice = Dice::new(options.seed);
         let film = Arc::new(scenario.film.make(&mut dice)?);
+        let mut options = options;
+        if scenario.tick > 0.0 {
+            options.config.tick = Duration::from_secs_f64(scenario.tick);
+        }
         let mut world = Self {
             now: Instant::ZERO,
             agenda: Agenda::default(),
@@ -129,20 +135,35 @@ impl World {
             world.origin_after = Duration::from_secs_f64(o.after);
             world.net.add(o.up * MBIT, 1e12, ms, Duration::ZERO);
             let (up, came) = (o.up * MBIT, Instant::ZERO);
-            world.nodes.push(Node { actor: Actor::Web(o.clone()), group: None, up, came, listed: None });
+            world.nodes.push(Node { actor: Actor::Web(o.clone()), group: None, up, came, place: 0.0, listed: None });
         }
         Ok(world)
     }
 
     fn populate(&mut self, index: usize, g: &Group) {
-        let mut poisson = g.at;
-        for k in 0..g.count {
-            let up = if g.up_most > g.up { self.dice.between(g.up, g.up_most) } else { g.up } * MBIT;
+        let film = self.film.timeline.duration().as_secs_f64();
+        let mut poisson = if g.steady { -film } else { g.at };
+        for k in 0.. {
+            if g.steady {
+                poisson += self.dice.exponential(film / f64::from(g.count));
+            }
+            if g.steady && Instant::from_secs_f64(poisson) >= self.end || !g.steady && k >= g.count {
+                break;
+            }
+            let up = if g.either {
+                if self.dice.chance(0.5) { g.up_most } else { g.up }
+            } else if g.up_most > g.up {
+                self.dice.between(g.up, g.up_most)
+            } else {
+                g.up
+            } * MBIT;
             let ms =
                 if g.delay_ms_most > g.delay_ms { self.dice.between(g.delay_ms, g.delay_ms_most) } else { g.delay_ms };
             let [delay, jitter] = [ms, g.jitter_ms].map(|ms| Duration::from_secs_f64(ms / 1e3));
             self.net.add(up, g.down * MBIT, delay, jitter);
-            let at = if g.poisson && g.over > 0.0 {
+            let at = if g.steady {
+                poisson.max(0.0)
+            } else if g.poisson && g.over > 0.0 {
                 poisson += self.dice.exponential(g.over / f64::from(g.count));
                 poisson
             } else {
@@ -150,7 +171,8 @@ impl World {
             };
             let node = self.nodes.len() as u32;
             let came = Instant::ZERO;
-            self.nodes.push(Node { actor: Actor::Away, group: Some(index), up, came, listed: None });
+            let place = if g.steady { (-poisson).max(0.0) } else { 0.0 };
+            self.nodes.push(Node { actor: Actor::Away, group: Some(index), up, came, place, listed: None });
             self.agenda.push(Instant::from_secs_f64(at), Step::Join(node));
         }
     }
@@ -253,7 +275,7 @@ impl World {
         let now = self.now;
         let pieces = self.film.layout.piece_count();
         let has = match (g.kind, g.has) {
-            (Kind::Viewer, _) => PieceSet::new(pieces),
+            (Kind::Viewer, _) => self.seen_before(n, &g),
             (_, share) if share >= 1.0 => PieceSet::full(pieces),
             (_, share) => {
                 let mut has = PieceSet::new(pieces);
@@ -288,14 +310,30 @@ impl World {
         }
     }
 
+    /// What a viewer who came before the start has by now.
+    fn seen_before(&mut self, n: u32, g: &Group) -> PieceSet {
+        let (film, place) = (self.film.clone(), self.nodes[n as usize].place);
+        let mut has = PieceSet::new(film.layout.piece_count());
+        if place > 0.0 {
+            let upto = place + self.dice.between(0.0, 2.0 * g.viewing.ahead);
+            let upto = film.timeline.offset_of(MediaTime::from_secs_f64(upto));
+            let whole = |p: &u32| film.layout.piece_range(PieceIndex(*p)).end <= upto;
+            (0..film.layout.piece_count()).take_while(whole).for_each(|p| {
+                has.insert(PieceIndex(p));
+            });
+        }
+        has
+    }
+
     fn host_joins(&mut self, n: u32, g: &Group, has: PieceSet) {
         let (now, layout) = (self.now, self.film.layout);
         let player = (g.kind == Kind::Viewer).then(|| {
             let at = |s: f64| now + Duration::from_secs_f64(s);
             let seeks = g.viewing.seeks.iter().map(|(a, to)| (at(*a), MediaTime::from_secs_f64(*to)));
             let seeks: VecDeque<_> = seeks.collect();
-            let from = MediaTime::from_secs_f64(self.dice.between(0.0, g.viewing.from));
-            Player::new(self.film.clone(), now, from, seeks)
+            let place = self.nodes[n as usize].place;
+            let from = MediaTime::from_secs_f64(place + self.dice.between(0.0, g.viewing.from));
+            Player::new(self.film.clone(), self.options.config.tick, now, from, seeks)
         });
         let seed = self.dice.seed();
         let host = Host {
@@ -314,6 +352,7 @@ impl World {
             links_wanted: 0,
             ticked: None,
             spun: false,
+            leaving: false,
             handled: 0,
         };
         self.nodes[n as usize].actor = Actor::Host(Box::new(host));
