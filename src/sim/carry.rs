@@ -8,7 +8,7 @@ use super::links::Message;
 use super::net::{Cargo, Parcel};
 use super::step::Step;
 use super::world::{Actor, World};
-use crate::engine::{Action, Event, Phase};
+use crate::engine::{Action, Bid, Event, Phase};
 use crate::units::{BLOCK_LEN, BlockRef, ByteRange, LinkId, PieceIndex};
 
 /// Hashing a piece: a job's overhead, and SHA-1 at a gigabyte a second.
@@ -132,6 +132,8 @@ impl World {
 
     fn carry(&mut self, n: u32, action: Action) {
         let (now, layout) = (self.now, self.film.layout);
+        let group = self.nodes[n as usize].group.and_then(|g| self.groups.get(g));
+        let (rides, greed) = group.map_or((false, 1.0), |g| (g.rides, g.viewing.greed));
         let Actor::Host(h) = &mut self.nodes[n as usize].actor else { return };
         if let Some(w) = &mut h.watch {
             w.said(now, &action, &mut h.store, h.player.as_ref());
@@ -163,8 +165,12 @@ impl World {
                 }
             }
             Action::Choke { link, choke } => {
-                if let Some(key) = lane(link) {
+                if let Some(key) = lane(link).filter(|_| choke || !rides) {
                     self.post(key, Message::Choke(choke));
+                    if choke {
+                        // What was not sent yet is answered no more.
+                        self.net.unsend(key, |c| matches!(c, Cargo::Block { .. }));
+                    }
                 }
             }
             Action::SendBlock { link, piece, begin, len } => {
@@ -204,7 +210,7 @@ impl World {
             }
             Action::Bid { bid, .. } => {
                 if let Some(key) = h.origin {
-                    self.post(key, Message::Bid(bid));
+                    self.post(key, Message::Bid(greedy(bid, greed)));
                 }
             }
             Action::DropOrigin { .. } => {
@@ -244,4 +250,13 @@ impl World {
             self.faults.push(format!("node {n}: false bytes of node {} are playable", lie - 1));
         }
     }
+}
+
+/// What a viewer says who wants more than it needs.
+fn greedy(bid: Bid, by: f64) -> Bid {
+    if by == 1.0 {
+        return bid;
+    }
+    let more = |bits: u64| (bits as f64 * by) as u64;
+    Bid { max_bits: more(bid.max_bits), due_bits: bid.due_bits.into_iter().map(more).collect() }
 }

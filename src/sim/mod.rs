@@ -10,6 +10,7 @@
 mod agenda;
 mod carry;
 pub mod catalogue;
+mod census;
 mod dice;
 mod film;
 mod host;
@@ -29,6 +30,7 @@ mod world;
 #[cfg(test)]
 mod tests;
 
+pub use census::Census;
 pub use film::FilmSpec;
 pub use player::Seen;
 pub use report::{Outcome, Report};

@@ -9,6 +9,8 @@ pub(super) enum Step {
     Join(u32),
     /// A node goes, and says so.
     Leave(u32),
+    /// The origin dies.
+    Die,
     /// A node looks whether it wants more links.
     Dial(u32),
     /// Both sides have shaken hands.

@@ -22,7 +22,7 @@ use super::store::Store;
 use super::trace::Trace;
 use super::watch::Watch;
 use crate::engine::{Config, Engine, Event};
-use crate::units::{BLOCK_LEN, BlockRef, ByteRange, Instant, LinkId, MediaTime, OriginId, PieceIndex, PieceSet};
+use crate::units::{BLOCK_LEN, BlockRef, ByteRange, FetchId, Instant, LinkId, MediaTime, OriginId, PieceIndex, PieceSet};
 
 /// Bits per second in bytes.
 pub(super) const MBIT: f64 = 125_000.0;
@@ -136,6 +136,9 @@ impl World {
             world.net.add(o.up * MBIT, 1e12, ms, Duration::ZERO);
             let (up, came) = (o.up * MBIT, Instant::ZERO);
             world.nodes.push(Node { actor: Actor::Web(o.clone()), group: None, up, came, place: 0.0, listed: None });
+            if o.dies > 0.0 {
+                world.agenda.push(Instant::from_secs_f64(o.dies), Step::Die);
+            }
         }
         Ok(world)
     }
@@ -212,6 +215,7 @@ impl World {
         match step {
             Step::Join(n) => self.join(n),
             Step::Leave(n) => self.leave(n),
+            Step::Die => self.origin_dies(),
             Step::Dial(n) => self.dial(n),
             Step::Meet(key) => self.meet(key),
             Step::Gone(n, link) => self.tell(n, Event::LinkDown { link }),
@@ -402,6 +406,22 @@ impl World {
         }
     }
 
+    /// The origin is gone. Whoever waits for it learns of it by a reset: ranges fail, and it is given up.
+    fn origin_dies(&mut self) {
+        let Some(origin) = self.origin.take() else { return };
+        self.nodes[origin as usize].actor = Actor::Away;
+        for n in 0..self.nodes.len() as u32 {
+            let Some(h) = self.host(n) else { continue };
+            let Some(key) = h.origin else { continue };
+            let failed: Vec<FetchId> = std::mem::take(&mut h.fetches).into_keys().collect();
+            self.close(key);
+            for fetch in failed {
+                self.tell(n, Event::ServerFailed { fetch });
+            }
+            self.tell(n, Event::OriginDown { origin: ORIGIN });
+        }
+    }
+
     /// Opens a link; hands are shaken later.
     fn connect(&mut self, from: u32, to: u32, server: bool) -> LaneKey {
         let key = self.links.open([from, to], self.net.delay(from, to), server);
@@ -524,7 +544,15 @@ impl World {
         let Some(n) = self.links.to(key) else { return };
         while let Some(message) = self.links.next_mail(self.now, key) {
             match &mut self.nodes[n as usize].actor {
-                Actor::Host(h) => h.inbox.extend(event(key.id(), message)),
+                Actor::Host(h) => {
+                    if let Message::Cancel { piece, begin, .. } = message {
+                        // What was not sent yet need not be.
+                        let block = BlockRef { piece, block: begin / BLOCK_LEN };
+                        let which = |c: &Cargo| matches!(c, Cargo::Block { block: b, .. } if *b == block);
+                        self.net.unsend(key.back(), which);
+                    }
+                    h.inbox.extend(event(key.id(), message));
+                }
                 Actor::Script(_) => self.script_mail(n, key.link, message),
                 Actor::Web(o) => {
                     let o = o.clone();
