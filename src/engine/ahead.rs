@@ -2,8 +2,9 @@
 //! who all watch the same place. At the very end, when all that is missing was asked of somebody, idle links are asked
 //! for it a second time: the last block must not wait for the slowest peer (end game).
 
+use super::schedule::Pass;
 use super::zones::{Zone, Zones};
-use super::{Action, Engine};
+use super::{Action, Engine, Phase};
 use crate::units::{BlockRef, Instant, LinkId, PieceIndex};
 
 /// Pieces looked at in rarest-first order for one link before its own few are looked at instead: with this many tries a
@@ -29,6 +30,22 @@ impl Engine {
         }
         for block in picks {
             self.ask(now, link, block, typical, actions);
+        }
+    }
+
+    /// A viewer of whom nobody wants anything, while it plays: it came last, and has only what all others have watched.
+    pub(super) fn gives_nothing(&self) -> bool {
+        self.position.phase == Phase::Playing && self.links.values().all(|l| !l.peer_interested)
+    }
+
+    /// Before what is due, the rarest: something to give, so that the swarm has use of this viewer's upload and, choking as it
+    /// does, a reason to serve it. With a server at hand it costs nothing: a byte is needed once, and whoever brings this one
+    /// lets the server bring another. 5 % of a swarm's upload lay idle in viewers of the first tenth of a film of five minutes.
+    pub(super) fn earn(&mut self, now: Instant, pass: &mut Pass, actions: &mut Vec<Action>) {
+        let zones = self.position.zones(now, &self.config);
+        for c in &mut pass.links {
+            let room = std::mem::take(&mut c.room);
+            self.ask_ahead(now, c.link, room, &zones, pass.typical, actions);
         }
     }
 

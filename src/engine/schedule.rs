@@ -118,6 +118,9 @@ impl Engine {
         let pressing = missing.is_some_and(|d| d.in_s < urgent_s);
         let typical = self.typical_rate(now);
         let mut pass = Pass { links: self.candidates(now, pressing, typical), held: BTreeSet::new(), typical };
+        if !pressing && self.gives_nothing() {
+            self.earn(now, &mut pass, actions);
+        }
         let finishes = self.finishes(now, typical);
         let mut plan = Plan::default();
         let (mut able, mut blocks) = (Vec::new(), Vec::new());
@@ -202,6 +205,10 @@ impl Engine {
         // What is reserved for it comes with the next full pass.
         if c.room == 0 || self.passes.held.contains(&link) {
             return;
+        }
+        if !pressing && self.gives_nothing() {
+            let zones = self.passes.zones;
+            return self.ask_ahead(now, link, c.room, &zones, typical, actions);
         }
         let Some(agenda) = self.passes.agenda.take() else { return };
         let since = now.since(agenda.at).as_secs_f64();

@@ -18,6 +18,8 @@ pub(super) enum Message {
     Request { piece: PieceIndex, begin: u32, len: u32 },
     Cancel { piece: PieceIndex, begin: u32, len: u32 },
     Reject(BlockRef),
+    /// The piece is answered although choked (BEP 6).
+    Allowed(PieceIndex),
     Fetch { fetch: FetchId, range: ByteRange },
     Abort(FetchId),
     Bid(Bid),

@@ -12,6 +12,7 @@ mod carry;
 pub mod catalogue;
 mod census;
 mod dice;
+mod fast;
 mod film;
 mod host;
 mod links;

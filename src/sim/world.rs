@@ -270,7 +270,7 @@ impl World {
         }
     }
 
-    fn group(&self, n: u32) -> Option<Group> {
+    pub(super) fn group(&self, n: u32) -> Option<Group> {
         self.nodes[n as usize].group.and_then(|g| self.groups.get(g)).cloned()
     }
 
@@ -518,6 +518,8 @@ impl World {
                 self.tell(n, Event::LinkUp { link: key.id(), rtt });
             }
         }
+        self.allow(ends[0], ends[1], key);
+        self.allow(ends[1], ends[0], key.back());
     }
 
     pub(super) fn post(&mut self, key: LaneKey, message: Message) {
@@ -765,6 +767,7 @@ fn event(link: LinkId, message: Message) -> Option<Event> {
         Message::Cancel { piece, begin, len } => Event::BlockUnrequested { link, piece, begin, len },
         Message::Reject(block) => Event::BlockRejected { link, block },
         Message::Granted { bits, expires } => Event::Granted { origin: ORIGIN, bits, expires },
+        Message::Allowed(piece) => Event::AllowedFast { link, piece },
         Message::Fetch { .. } | Message::Abort(_) | Message::Bid(_) => return None,
     })
 }
