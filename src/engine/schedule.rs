@@ -118,8 +118,9 @@ impl Engine {
         let pressing = missing.is_some_and(|d| d.in_s < urgent_s);
         let typical = self.typical_rate(now);
         let mut pass = Pass { links: self.candidates(now, pressing, typical), held: BTreeSet::new(), typical };
-        if !pressing && self.gives_nothing() {
-            self.earn(now, &mut pass, actions);
+        let zones = self.position.zones(now, &self.config);
+        if !pressing {
+            self.earn(now, &zones, &mut pass, actions);
         }
         let finishes = self.finishes(now, typical);
         let mut plan = Plan::default();
@@ -184,7 +185,6 @@ impl Engine {
         }
         self.playout.late = plan.late;
         self.serve_misses(now, &plan.miss, actions);
-        let zones = self.position.zones(now, &self.config);
         for c in &pass.links {
             // Bulk waits on links that still have urgent blocks to be sent; where all urgent ones are under way, only a
             // short queue of bulk stands before the next.
@@ -206,8 +206,8 @@ impl Engine {
         if c.room == 0 || self.passes.held.contains(&link) {
             return;
         }
-        if !pressing && self.gives_nothing() {
-            let zones = self.passes.zones;
+        let zones = self.passes.zones;
+        if !pressing && self.gives_nothing(&zones) {
             return self.ask_ahead(now, link, c.room, &zones, typical, actions);
         }
         let Some(agenda) = self.passes.agenda.take() else { return };
@@ -232,7 +232,6 @@ impl Engine {
         }
         self.passes.agenda = Some(agenda);
         if c.room > 0 {
-            let zones = self.passes.zones;
             self.ask_ahead(now, link, c.room, &zones, typical, actions);
         }
     }

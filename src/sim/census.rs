@@ -23,6 +23,8 @@ pub struct Census {
     pub swarm: u64,
     pub server: u64,
     pub sent: u64,
+    /// Of the server's bytes those that came while viewers started.
+    pub opening: u64,
     pub duplicate: u64,
     /// Film played since the beginning, seconds, and seconds spent in stalls.
     pub played: f64,
@@ -36,6 +38,7 @@ impl World {
         for o in self.outcomes.iter() {
             if let Some(s) = &o.seen {
                 c.add(&o.totals);
+                c.opening += o.opening;
                 c.played += s.played;
                 c.stood += s.stalled;
             }
@@ -46,6 +49,7 @@ impl World {
             let Actor::Host(h) = &mut node.actor else { continue };
             let Some(p) = &h.player else { continue };
             c.add(&h.engine.totals());
+            c.opening += h.opening;
             c.played += p.seen.played;
             c.stood += p.seen.stalled + p.stands(now);
             c.present += 1;

@@ -17,6 +17,7 @@ mod film;
 mod host;
 mod links;
 mod net;
+mod origin;
 mod player;
 pub mod record;
 pub mod report;

@@ -20,6 +20,10 @@ pub struct Outcome {
     /// For viewers.
     pub seen: Option<Seen>,
     pub pieces: u32,
+    /// Of the server's bytes those that came while the viewer started, in its first fifteen seconds.
+    pub opening: u64,
+    /// What it could send, bytes per second.
+    pub up: f64,
     pub arrivals: Vec<Arrival>,
     /// What its watcher found wrong.
     pub faults: Vec<String>,
@@ -30,14 +34,16 @@ impl World {
     pub(super) fn book_outcome(&mut self, n: u32) {
         self.close_player(n);
         let group = self.nodes[n as usize].group.map(|g| self.groups[g].name.clone()).unwrap_or_default();
+        let up = self.nodes[n as usize].up;
         let Actor::Host(h) = &mut self.nodes[n as usize].actor else { return };
+        let opening = h.opening;
         let (counts, faults) = h.watch.as_mut().map(|w| (w.counts, std::mem::take(&mut w.faults))).unwrap_or_default();
         let arrivals = h.recorder.as_mut().map(|r| std::mem::take(&mut r.arrivals)).unwrap_or_default();
         let seen = h.player.as_ref().map(|p| p.seen.clone());
         let banned = h.banned.iter().copied().collect();
         let pieces = h.store.verified.count();
         let totals = h.engine.totals();
-        self.outcomes.push(Outcome { node: n, group, totals, counts, banned, seen, pieces, arrivals, faults });
+        self.outcomes.push(Outcome { node: n, group, totals, counts, banned, seen, pieces, opening, up, arrivals, faults });
     }
 
     /// Ends the world and says what came of it.

@@ -13,6 +13,7 @@ use super::film::Film;
 use super::host::Host;
 use super::links::{Links, Message};
 use super::net::{Cargo, Net, Parcel};
+use super::origin::Desk;
 use super::player::Player;
 use super::report::Outcome;
 use super::scenario::{Group, Habits, Kind, OriginSpec, Scenario, ScenarioError};
@@ -30,6 +31,8 @@ pub(super) const MBIT: f64 = 125_000.0;
 const DIAL_EVERY: Duration = Duration::from_secs(5);
 /// Links a viewer seeks where its group does not say.
 const LINKS: u32 = 30;
+/// What a server sends a viewer in so long after it came is the price of its start, not of what the swarm lacks.
+const OPENING: Duration = Duration::from_secs(15);
 /// The origin's number, as engines know it.
 const ORIGIN: OriginId = OriginId(0);
 
@@ -86,6 +89,8 @@ pub struct World {
     /// Peers that can be found now.
     listed: Vec<u32>,
     sent: Vec<(LaneKey, Parcel)>,
+    /// Where a bidding origin takes bids.
+    pub(super) desk: Option<Desk>,
     pub(super) outcomes: Vec<Outcome>,
     pub(super) faults: Vec<String>,
     steps: u64,
@@ -120,6 +125,7 @@ impl World {
             origin_after: Duration::ZERO,
             listed: Vec::new(),
             sent: Vec::new(),
+            desk: scenario.origin.as_ref().and_then(|o| Desk::new(o, MBIT)),
             outcomes: Vec::new(),
             faults: Vec::new(),
             steps: 0,
@@ -357,6 +363,8 @@ impl World {
             ticked: None,
             spun: false,
             leaving: false,
+            opening: 0,
+            opens_until: if self.nodes[n as usize].place > 0.0 { now } else { now + OPENING },
             handled: 0,
         };
         self.nodes[n as usize].actor = Actor::Host(Box::new(host));
@@ -391,6 +399,9 @@ impl World {
             self.nodes[*moved as usize].listed = Some(place);
         }
         self.book_outcome(n);
+        if let Some(desk) = &mut self.desk {
+            desk.forget(n);
+        }
         let keys: Vec<LaneKey> = match &self.nodes[n as usize].actor {
             Actor::Host(h) => h.book.lanes().chain(h.origin).collect(),
             Actor::Script(s) => s.desks.values().map(|d| d.key).collect(),
@@ -410,6 +421,7 @@ impl World {
     fn origin_dies(&mut self) {
         let Some(origin) = self.origin.take() else { return };
         self.nodes[origin as usize].actor = Actor::Away;
+        self.desk = None;
         for n in 0..self.nodes.len() as u32 {
             let Some(h) = self.host(n) else { continue };
             let Some(key) = h.origin else { continue };
@@ -591,7 +603,7 @@ impl World {
                         }
                         h.block(key.id(), block, lie);
                     }
-                    Cargo::Range { fetch, upto, lie } => h.range(&layout, fetch, upto, lie),
+                    Cargo::Range { fetch, upto, lie } => h.range(now, &layout, fetch, upto, lie),
                 }
                 self.drive(n);
             }
@@ -719,6 +731,9 @@ impl World {
     fn web_mail(&mut self, o: &OriginSpec, key: LaneKey, message: Message) {
         match message {
             Message::Fetch { fetch, range } => {
+                if let (Some(desk), Some(n)) = (&mut self.desk, self.links.to(key)) {
+                    desk.spend(self.now, n, range.len() * 8);
+                }
                 for b in self.film.layout.blocks_in(range) {
                     let bytes = self.film.layout.block_range(b).intersect(range);
                     let lie = if self.dice.chance(o.lies) { u32::MAX } else { 0 };
@@ -731,9 +746,10 @@ impl World {
                 self.net.unsend(key, |c| matches!(c, Cargo::Range { fetch: f, .. } if *f == fetch))
             }
             Message::Bid(bid) => {
-                let bits = (bid.max_bits as f64 * o.grants) as u64;
-                let expires =
-                    self.now + Duration::from_secs(2) + self.links.get(key).map_or(Duration::ZERO, |l| l.delay);
+                let (Some(desk), Some(n)) = (&mut self.desk, self.links.to(key)) else { return };
+                let Some((bits, life)) = desk.bid(self.now, n, &bid) else { return };
+                // It counts from when the viewer hears of it, as in the protocol.
+                let expires = self.now + life + self.links.get(key).map_or(Duration::ZERO, |l| l.delay);
                 self.post(key, Message::Granted { bits, expires });
             }
             _ => {}
