@@ -11,6 +11,7 @@ use std::time::Duration;
 use axum::serve::ListenerExt;
 use tokio_util::sync::CancellationToken;
 
+pub mod allocate;
 pub mod bids;
 mod files;
 pub mod gate;
