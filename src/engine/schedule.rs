@@ -118,6 +118,10 @@ impl Engine {
         let pressing = missing.is_some_and(|d| d.in_s < urgent_s);
         let typical = self.typical_rate(now);
         let mut pass = Pass { links: self.candidates(now, pressing, typical), held: BTreeSet::new(), typical };
+        let zones = self.position.zones(now, &self.config);
+        if !pressing {
+            self.earn(now, &zones, &mut pass, actions);
+        }
         let finishes = self.finishes(now, typical);
         let mut plan = Plan::default();
         let (mut able, mut blocks) = (Vec::new(), Vec::new());
@@ -186,7 +190,6 @@ impl Engine {
         }
         self.playout.late = plan.late;
         self.serve_misses(now, &plan.miss, actions);
-        let zones = self.position.zones(now, &self.config);
         for c in &pass.links {
             // Bulk waits on links that still have urgent blocks to be sent; where all urgent ones are under way, only a
             // short queue of bulk stands before the next.
@@ -207,6 +210,10 @@ impl Engine {
         // What is reserved for it comes with the next full pass.
         if c.room == 0 || self.passes.held.contains(&link) {
             return;
+        }
+        let zones = self.passes.zones;
+        if !pressing && self.gives_nothing(&zones) {
+            return self.ask_ahead(now, link, c.room, &zones, typical, actions);
         }
         let Some(agenda) = self.passes.agenda.take() else { return };
         let since = now.since(agenda.at).as_secs_f64();
@@ -230,7 +237,6 @@ impl Engine {
         }
         self.passes.agenda = Some(agenda);
         if c.room > 0 {
-            let zones = self.passes.zones;
             self.ask_ahead(now, link, c.room, &zones, typical, actions);
         }
     }

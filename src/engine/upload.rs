@@ -136,7 +136,9 @@ impl Engine {
             return;
         }
         let plays = matches!(self.position.phase, Phase::Playing) || self.position.waits();
-        let short = self.position.file.is_some() && plays && !self.board.whole();
+        // With a server at hand what presses comes of it, and who is always completed by one would never give.
+        let alone = !self.servers.usable();
+        let short = alone && self.position.file.is_some() && plays && !self.board.whole();
         if short && self.ahead_s(now) < self.config.upload_floor.as_secs_f64() {
             return;
         }

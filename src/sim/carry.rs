@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::node::{Actor, Turn};
 use super::step::{Cargo, Message, Parcel, Step};
-use crate::engine::{Action, Event, Phase};
+use crate::engine::{Action, Bid, Event, Phase};
 use crate::units::{BLOCK_LEN, BlockRef, ByteRange, Instant, PieceIndex};
 
 /// Hashing a piece: a job's overhead, and SHA-1 at a gigabyte a second.
@@ -142,6 +142,7 @@ impl Turn<'_> {
 
     fn carry(&mut self, action: Action) {
         let (now, layout) = (self.now(), self.ctx.film.layout);
+        let (rides, greed) = self.group().map_or((false, 1.0), |g| (g.rides, g.viewing.greed));
         let Actor::Host(h) = &mut self.n.actor else { return };
         if let Some(w) = &mut h.watch {
             w.said(now, &action, &mut h.store, h.player.as_ref());
@@ -168,7 +169,14 @@ impl Turn<'_> {
                 self.post(link, Message::Interested(interested));
             }
             Action::Choke { link, choke } => {
+                if !choke && rides {
+                    return;
+                }
                 self.post(link, Message::Choke(choke));
+                if let Some(end) = self.n.ends.get_mut(link).filter(|_| choke) {
+                    // What was not sent yet is answered no more.
+                    end.unsend(|c| matches!(c, Cargo::Block { .. }));
+                }
             }
             Action::SendBlock { link, piece, begin, len } => {
                 let block = BlockRef { piece, block: begin / BLOCK_LEN };
@@ -203,7 +211,7 @@ impl Turn<'_> {
             }
             Action::Bid { bid, .. } => {
                 if let Some(link) = h.origin {
-                    self.post(link, Message::Bid(Box::new(bid)));
+                    self.post(link, Message::Bid(Box::new(greedy(bid, greed))));
                 }
             }
             Action::DropOrigin { .. } => {
@@ -240,4 +248,13 @@ impl Turn<'_> {
             self.fault(format!("false bytes of node {} are playable", lie - 1));
         }
     }
+}
+
+/// What a viewer says who wants more than it needs.
+fn greedy(bid: Bid, by: f64) -> Bid {
+    if by == 1.0 {
+        return bid;
+    }
+    let more = |bits: u64| (bits as f64 * by) as u64;
+    Bid { max_bits: more(bid.max_bits), due_bits: bid.due_bits.into_iter().map(more).collect() }
 }

@@ -33,6 +33,9 @@ pub(super) struct Host {
     pub spun: bool,
     /// It has seen the film's end and will go.
     pub leaving: bool,
+    /// Bytes that the server sent while the viewer came, and until when that is.
+    pub opening: u64,
+    pub opens_until: Instant,
     /// Times its engine was called.
     pub handled: u64,
 }
@@ -48,11 +51,14 @@ impl Host {
     }
 
     /// Bytes of a fetch came; they end with a block.
-    pub fn range(&mut self, layout: &Layout, fetch: FetchId, upto: u64, lie: u32) {
+    pub fn range(&mut self, now: Instant, layout: &Layout, fetch: FetchId, upto: u64, lie: u32) {
         // Of a fetch that was cut short meanwhile nothing is taken.
         let Some(left) = self.fetches.get_mut(&fetch) else { return };
         for b in layout.blocks_in(ByteRange::new(left.start, upto.min(left.end))) {
             let fresh = self.store.write(b, Bytes::Server(lie));
+            if now < self.opens_until {
+                self.opening += layout.block_range(b).len();
+            }
             if let Some(w) = &mut self.watch {
                 w.server_bytes(layout.block_range(b).len(), fresh);
             }

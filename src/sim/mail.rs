@@ -36,10 +36,25 @@ impl Turn<'_> {
             Actor::Host(h) => {
                 match message {
                     _ if gone => {}
+                    Message::Bitfield(pieces) => {
+                        let allowed = self.allow(link, &pieces);
+                        let Some(h) = self.n.host() else { return };
+                        h.inbox.push(Event::Bitfield { link, pieces: *pieces });
+                        h.inbox.extend(allowed);
+                    }
+                    Message::Cancel { piece, begin, len } => {
+                        h.inbox.push(Event::BlockUnrequested { link, piece, begin, len });
+                        // What was not sent yet need not be.
+                        let block = BlockRef { piece, block: begin / BLOCK_LEN };
+                        let which = |c: &Cargo| matches!(c, Cargo::Block { block: b, .. } if *b == block);
+                        if let Some(end) = self.n.ends.get_mut(link) {
+                            end.unsend(which);
+                        }
+                    }
                     Message::Haves(pieces) => h.inbox.extend(pieces.iter().map(|p| Event::Have { link, piece: *p })),
                     m => h.inbox.extend(event(link, m)),
                 }
-                if !more && !h.inbox.is_empty() {
+                if !more && self.n.host().is_some_and(|h| !h.inbox.is_empty()) {
                     self.drive();
                 }
             }
@@ -116,7 +131,7 @@ impl Turn<'_> {
                         }
                         h.block(link, block, lie);
                     }
-                    Cargo::Range { fetch, upto, lie } => h.range(&layout, fetch, upto, lie),
+                    Cargo::Range { fetch, upto, lie } => h.range(now, &layout, fetch, upto, lie),
                 }
                 self.drive();
             }
@@ -242,6 +257,7 @@ fn event(link: LinkId, message: Message) -> Option<Event> {
         Message::Request { piece, begin, len } => Event::BlockRequested { link, piece, begin, len },
         Message::Cancel { piece, begin, len } => Event::BlockUnrequested { link, piece, begin, len },
         Message::Reject(block) => Event::BlockRejected { link, block },
+        Message::Allowed(piece) => Event::AllowedFast { link, piece },
         Message::Granted(g) => Event::Granted { origin: ORIGIN, bits: g.bits, expires: g.expires },
         Message::Haves(_) | Message::Fetch(..) | Message::Abort(_) | Message::Bid(_) => return None,
     })

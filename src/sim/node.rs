@@ -28,6 +28,8 @@ use crate::units::{Instant, LinkId, MediaTime, OriginId, PieceIndex, PieceSet};
 const DIAL_EVERY: Duration = Duration::from_secs(5);
 /// Links that a viewer seeks, where its group does not say.
 const LINKS: u32 = 30;
+/// What a server sends a viewer in so long after it came is the price of its start, not of what the swarm lacks.
+const OPENING: Duration = Duration::from_secs(15);
 /// The origin's number, as engines know it.
 pub(super) const ORIGIN: OriginId = OriginId(0);
 
@@ -45,6 +47,8 @@ pub(super) struct Ctx {
     pub bidding: bool,
     /// One way from each node to the middle of the network.
     pub delays: Vec<Duration>,
+    /// Which nodes are scripts: they know nothing of the fast extension.
+    pub scripted: Vec<bool>,
     /// The least time from any node to another.
     pub least: Duration,
     /// Who could be found when the window began.
@@ -270,6 +274,8 @@ impl Turn<'_> {
             ticked: None,
             spun: false,
             leaving: false,
+            opening: 0,
+            opens_until: if self.n.place > 0.0 { now } else { now + OPENING },
             handled: 0,
         };
         self.n.actor = Actor::Host(Box::new(host));
@@ -416,8 +422,16 @@ impl Turn<'_> {
         let Some(end) = self.n.ends.remove(link) else { return };
         self.n.access.close(&end, &mut self.n.post);
         self.forget(link);
-        if end.up && !end.server {
-            self.tell(Event::LinkDown { link });
+        match &mut self.n.actor {
+            Actor::Host(h) if end.server && end.up => {
+                // A reset: ranges fail, and it is given up.
+                let failed = std::mem::take(&mut h.fetches).into_keys();
+                h.inbox.extend(failed.map(|fetch| Event::ServerFailed { fetch }));
+                self.tell(Event::OriginDown { origin: ORIGIN });
+            }
+            Actor::Host(_) if end.up => self.tell(Event::LinkDown { link }),
+            Actor::Web(w) => w.forget(end.peer),
+            Actor::Host(_) | Actor::Away | Actor::Script(_) => {}
         }
     }
 

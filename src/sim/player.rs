@@ -268,6 +268,11 @@ impl Player {
         }
     }
 
+    /// How long it has stood by now in the stall it is in, seconds.
+    pub fn stands(&self, now: Instant) -> f64 {
+        self.stalled_at.map_or(0.0, |at| now.since(at).as_secs_f64())
+    }
+
     /// Books a stall that is over, or still going on at the end.
     pub fn end_stall(&mut self, now: Instant) {
         if let Some(at) = self.stalled_at.take() {

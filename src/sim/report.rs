@@ -21,6 +21,10 @@ pub struct Outcome {
     /// For viewers.
     pub seen: Option<Seen>,
     pub pieces: u32,
+    /// Of the server's bytes those that came while the viewer started, in its first fifteen seconds.
+    pub opening: u64,
+    /// What it could send, bytes per second.
+    pub up: f64,
     pub arrivals: Vec<Arrival>,
     /// What its watcher found wrong.
     pub faults: Vec<String>,
@@ -32,15 +36,28 @@ impl Turn<'_> {
         let now = self.now();
         self.close_player(now);
         let group = self.group().map(|g| g.name.clone()).unwrap_or_default();
-        let node = self.n.id;
+        let (node, up) = (self.n.id, self.n.up);
         let Some(h) = self.n.host() else { return };
+        let opening = h.opening;
         let (counts, faults) = h.watch.as_mut().map(|w| (w.counts, std::mem::take(&mut w.faults))).unwrap_or_default();
         let arrivals = h.recorder.as_mut().map(|r| std::mem::take(&mut r.arrivals)).unwrap_or_default();
         let seen = h.player.as_ref().map(|p| p.seen.clone());
         let banned = h.banned.iter().copied().collect();
         let pieces = h.store.verified.count();
         let totals = h.engine.totals();
-        self.log.outcomes.push(Outcome { node, group, totals, counts, banned, seen, pieces, arrivals, faults });
+        self.log.outcomes.push(Outcome {
+            node,
+            group,
+            totals,
+            counts,
+            banned,
+            seen,
+            pieces,
+            opening,
+            up,
+            arrivals,
+            faults,
+        });
     }
 }
 

@@ -62,6 +62,8 @@ pub struct Group {
     pub again: bool,
     /// Links a node seeks.
     pub links: u32,
+    /// It takes and never gives: a client made to unchoke nobody.
+    pub rides: bool,
     /// Share of the pieces it has at the start, drawn at random.
     pub has: f64,
     /// For `viewer`.
@@ -90,6 +92,7 @@ impl Default for Group {
             stay: 0.0,
             again: false,
             links: 0,
+            rides: false,
             has: 1.0,
             viewing: Viewing::default(),
             habits: Habits::default(),
@@ -111,7 +114,7 @@ pub enum Kind {
 }
 
 /// What a viewer does.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Viewing {
     /// Seeks: `(seconds after it came, seconds of the film)`.
@@ -125,6 +128,14 @@ pub struct Viewing {
     pub lingers: f64,
     /// Seconds of film ahead of its place that a viewer who is there at the start already has, on average.
     pub ahead: f64,
+    /// What its bids are multiplied by: 1 says what it needs, more is greed.
+    pub greed: f64,
+}
+
+impl Default for Viewing {
+    fn default() -> Self {
+        Self { seeks: Vec::new(), hops: 0.0, from: 0.0, leaves: false, lingers: 0.0, ahead: 0.0, greed: 1.0 }
+    }
 }
 
 /// How a scripted peer behaves. The default is a plain seed that answers in order.
@@ -186,11 +197,13 @@ pub struct OriginSpec {
     pub lies: f64,
     /// When viewers learn of it, after they came.
     pub after: f64,
+    /// When it dies; 0 is never.
+    pub dies: f64,
 }
 
 impl Default for OriginSpec {
     fn default() -> Self {
-        Self { up: 100.0, delay_ms: 10.0, bidding: false, grants: 1.0, lies: 0.0, after: 0.0 }
+        Self { up: 100.0, delay_ms: 10.0, bidding: false, grants: 1.0, lies: 0.0, after: 0.0, dies: 0.0 }
     }
 }
 
@@ -215,7 +228,7 @@ impl Scenario {
             let h = &g.habits;
             let all = [g.up, g.up_most, g.down, g.delay_ms, g.delay_ms_most, g.jitter_ms, g.at, g.over, g.stay];
             let more = [h.unchoke_after, h.pulse, h.flips, h.rate, h.grows, g.viewing.hops, g.viewing.from];
-            let more = more.into_iter().chain([g.viewing.lingers, g.viewing.ahead]);
+            let more = more.into_iter().chain([g.viewing.lingers, g.viewing.ahead, g.viewing.greed]);
             let shares = [g.has, h.lies, h.rejects];
             let fine = all.into_iter().chain(more).all(sane)
                 && shares.iter().all(|x| (0.0..=1.0).contains(x))
@@ -232,7 +245,7 @@ impl Scenario {
             return Err(ScenarioError::Group("scenario".into()));
         }
         match &self.origin {
-            Some(o) if ![o.up, o.delay_ms, o.after].into_iter().all(sane) || o.up <= 0.0 => {
+            Some(o) if ![o.up, o.delay_ms, o.after, o.dies].into_iter().all(sane) || o.up <= 0.0 => {
                 Err(ScenarioError::Group("origin".into()))
             }
             _ => Ok(()),

@@ -79,6 +79,8 @@ pub(super) enum Message {
         len: u32,
     },
     Reject(BlockRef),
+    /// The piece is answered although choked (BEP 6).
+    Allowed(PieceIndex),
     Fetch(FetchId, Box<ByteRange>),
     Abort(FetchId),
     Bid(Box<Bid>),

@@ -1,30 +1,30 @@
 //! The server of the film: it sends the ranges it is asked for, and grants bids.
 
-use std::time::Duration;
-
 use super::node::{Actor, Turn};
+use super::origin::Desk;
 use super::scenario::OriginSpec;
 use super::step::{Cargo, Granted, Message, Parcel};
-use crate::engine::Bid;
-use crate::units::{Instant, LinkId};
-
-/// A grant that is not used is void after this, by the time it reaches who bid.
-const GRANT_LIFE: Duration = Duration::from_secs(2);
+use super::world::MBIT;
+use crate::units::LinkId;
 
 /// The server's state.
 #[derive(Debug)]
 pub(super) struct Web {
     spec: OriginSpec,
+    /// Where it takes bids, if it does.
+    desk: Option<Desk>,
 }
 
 impl Web {
     pub fn new(spec: OriginSpec) -> Self {
-        Self { spec }
+        Self { desk: Desk::new(&spec, MBIT), spec }
     }
 
-    /// What the bid that came over this link is granted.
-    fn grant(&mut self, _now: Instant, _link: LinkId, bid: &Bid) -> u64 {
-        (bid.max_bits as f64 * self.spec.grants) as u64
+    /// The viewer is gone.
+    pub fn forget(&mut self, viewer: u32) {
+        if let Some(desk) = &mut self.desk {
+            desk.forget(viewer);
+        }
     }
 }
 
@@ -36,6 +36,9 @@ impl Turn<'_> {
         let (Actor::Web(web), Some(end)) = (&mut node.actor, node.ends.get_mut(link)) else { return };
         match message {
             Message::Fetch(fetch, range) => {
+                if let Some(desk) = &mut web.desk {
+                    desk.spend(now, end.peer, range.len() * 8);
+                }
                 for b in ctx.film.layout.blocks_in(*range) {
                     let bytes = ctx.film.layout.block_range(b).intersect(*range);
                     let lie = if node.dice.chance(web.spec.lies) { u32::MAX } else { 0 };
@@ -47,8 +50,10 @@ impl Turn<'_> {
                 end.unsend(|c| matches!(c, Cargo::Range { fetch: f, .. } if *f == fetch));
             }
             Message::Bid(bid) => {
-                let bits = web.grant(now, link, &bid);
-                let expires = now + GRANT_LIFE + end.delay;
+                let granted = web.desk.as_mut().and_then(|desk| desk.bid(now, end.peer, &bid));
+                let Some((bits, life)) = granted else { return };
+                // It counts from when the viewer hears of it, as in the protocol.
+                let expires = now + life + end.delay;
                 end.post(Message::Granted(Box::new(Granted { bits, expires })), &mut node.post);
             }
             _ => {}

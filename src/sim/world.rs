@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use super::dice::Dice;
 use super::ends::Ends;
+use super::film::Film;
 use super::net::Access;
 use super::node::{Actor, Ctx, Log, Node, Turn};
 use super::post::Post;
 use super::scenario::{Group, Habits, Kind, Scenario, ScenarioError};
-use super::shard::{NEVER, Shards};
+use super::shard::{NEVER, Shard, Shards};
 use super::step::Step;
 use super::trace::Trace;
 use super::web::Web;
@@ -20,7 +21,7 @@ use crate::engine::Config;
 use crate::units::{ByteRange, Instant};
 
 /// Bits per second in bytes.
-const MBIT: f64 = 125_000.0;
+pub(super) const MBIT: f64 = 125_000.0;
 /// No two nodes are nearer to each other than twice this: windows must not be empty.
 const DELAY_LEAST: Duration = Duration::from_micros(250);
 
@@ -133,7 +134,11 @@ impl World {
         let origin = scenario.origin.as_ref().map(|o| {
             let delay = Duration::from_secs_f64(o.delay_ms / 1e3);
             let access = Access::new(o.up * MBIT, 1e12, Duration::ZERO);
-            maker.node(Actor::Web(Box::new(Web::new(o.clone()))), None, access, delay, o.up * MBIT).id
+            let web = maker.node(Actor::Web(Box::new(Web::new(o.clone()))), None, access, delay, o.up * MBIT);
+            if o.dies > 0.0 {
+                web.post.later(Instant::from_secs_f64(o.dies), Step::Leave);
+            }
+            web.id
         });
         let Maker { nodes, delays, .. } = maker;
         if scenario.tick > 0.0 {
@@ -143,6 +148,8 @@ impl World {
         let mut nearest = delays.clone();
         nearest.sort_unstable();
         let least = nearest.iter().take(2).sum::<Duration>().max(DELAY_LEAST * 2);
+        let scripted = |n: &Node| n.group.and_then(|g| scenario.groups.get(g)).is_some_and(|g| g.kind == Kind::Peer);
+        let scripted = nodes.iter().map(scripted).collect();
         let places = vec![None; nodes.len()];
         let shards = Shards::new(nodes, options.threads);
         let ctx = Ctx {
@@ -155,6 +162,7 @@ impl World {
             origin_after: Duration::from_secs_f64(scenario.origin.as_ref().map_or(0.0, |o| o.after)),
             bidding: scenario.origin.as_ref().is_some_and(|o| o.bidding),
             delays,
+            scripted,
             least,
             listed: Vec::new(),
         };
@@ -246,6 +254,11 @@ impl World {
             all.faults.extend(log.faults);
         }
         all
+    }
+
+    /// The film, and all nodes with what is written down of those that went.
+    pub(super) fn all(&mut self) -> (&Film, impl Iterator<Item = &mut Shard>) {
+        (&self.ctx.film, self.shards.each())
     }
 
     /// Habits of the scripted peers, by node.
