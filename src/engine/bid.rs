@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use super::agenda::Due;
-use super::server::Bidding;
+use super::server::{Bidding, OriginState};
 use super::snapshot::{BIDS_KEPT, BidRecord};
 use super::{Action, Bid, Engine};
 use crate::units::{BLOCK_LEN, GrantId, Instant, OriginId};
@@ -80,8 +80,9 @@ impl Engine {
 
     /// Who is bid how much: by measured rates. An origin that was not heard of yet counts as fast as the others.
     fn shares(&self, now: Instant, max_bits: u64) -> Vec<(OriginId, u64)> {
+        let may = |o: &OriginState| o.asked.is_none() && o.bid_after.is_none_or(|t| t <= now);
         let mut all: Vec<(OriginId, Option<f64>)> =
-            self.servers.open(now).filter(|(_, o)| o.asked.is_none()).map(|(id, o)| (*id, o.rate(now))).collect();
+            self.servers.open(now).filter(|(_, o)| may(o)).map(|(id, o)| (*id, o.rate(now))).collect();
         // The fastest first: what is too little to be shared is its.
         all.sort_by(|a, b| b.1.unwrap_or(0.0).total_cmp(&a.1.unwrap_or(0.0)).then(a.0.cmp(&b.0)));
         all.truncate(((max_bits / SHARE_LEAST) as usize).max(1));
@@ -138,7 +139,8 @@ impl Engine {
         match o.bidding {
             Bidding::Plain => {}
             Bidding::Takes => {
-                o.rest(now + REST);
+                // What it granted before may still be asked for.
+                o.bid_after = Some(now + REST);
                 self.servers.bid_again = true;
             }
             Bidding::Unknown(n) => {
@@ -150,8 +152,7 @@ impl Engine {
 
     /// Bids that nobody answered.
     pub(super) fn expire_bids(&mut self, now: Instant) {
-        let late =
-            |o: &super::server::OriginState| o.asked.is_some_and(|a| now.since(a.0) > ANSWER + o.round_trip() * 2);
+        let late = |o: &OriginState| o.asked.is_some_and(|a| now.since(a.0) > ANSWER + o.round_trip() * 2);
         let late: Vec<OriginId> = self.servers.origins.iter().filter(|(_, o)| late(o)).map(|(id, _)| *id).collect();
         for origin in late {
             self.bid_failed(now, origin, false);

@@ -44,6 +44,8 @@ pub(super) struct OriginState {
     pub grants: Grants,
     /// A bid that is not answered yet: since when, and how many bits it is counted for.
     pub asked: Option<(Instant, u64)>,
+    /// A bid to it came to nothing: none before then.
+    pub bid_after: Option<Instant>,
     failures: u32,
     retry_at: Option<Instant>,
     /// Its bytes are played only once hashed.
@@ -129,6 +131,7 @@ impl Servers {
             brought: 0,
             grants: Grants::default(),
             asked: None,
+            bid_after: None,
             failures: 0,
             retry_at: None,
             distrusted: false,
