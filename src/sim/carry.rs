@@ -203,7 +203,9 @@ impl World {
                     self.close(key);
                 }
             }
-            Action::PeerReceiveBudget { bytes_per_s } => self.net.set_budget(n, bytes_per_s),
+            Action::PeerReceiveBudget { bytes_per_s } => {
+                self.net.set_budget(now, n, bytes_per_s, &mut self.agenda);
+            }
             Action::Ban { link } => {
                 if let Some(key) = lane(link) {
                     h.banned.extend(self.links.to(key));

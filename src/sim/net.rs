@@ -7,7 +7,8 @@
 //! - *TCP*: a window of bytes not acknowledged that begins with one block, grows by what is acknowledged (slow start) or by
 //!   a block a round trip, and halves when the receiver's queue is past its buffer. Lost packets are not sent again: the loss
 //!   costs window, not bytes;
-//! - *receive budget*: what the application reads slower than it comes is acknowledged later, and the window shrinks to it.
+//! - *receive budget*: what the application reads slower than it comes waits in the receiver's buffers and is acknowledged once
+//!   it was read, and the window shrinks to one block; with the budget gone all that waits is read at once.
 //!
 //! Messages without payload take the path's delay and no bandwidth. Jitter delays, and never reorders, within a lane.
 //!
@@ -26,8 +27,12 @@ use crate::units::{BLOCK_LEN, BlockRef, FetchId, Instant};
 const FIRST_WINDOW: f64 = BLOCK_LEN as f64;
 /// The most a receiver lets be under way: what common systems grow their buffers to on access links of this kind.
 const WINDOW_MOST: f64 = 2.0 * 1024.0 * 1024.0;
-/// With the peers held back, their sockets' buffers are small: two blocks.
-const WINDOW_HELD: f64 = 2.0 * BLOCK_LEN as f64;
+/// What losses leave of a window at least.
+const WINDOW_LEAST: f64 = 2.0 * BLOCK_LEN as f64;
+/// With the peers held back, their windows are small: a block, for nothing smaller moves here.
+const WINDOW_HELD: f64 = BLOCK_LEN as f64;
+/// What may be read in one go under a budget.
+const BURST: Duration = Duration::from_millis(100);
 /// Queue in front of a downlink before packets are dropped: what home routers hold.
 const BUFFER: Duration = Duration::from_millis(200);
 
@@ -60,7 +65,10 @@ struct Lane {
     queue: VecDeque<Parcel>,
     sending: Option<Parcel>,
     wire: VecDeque<(Instant, Parcel)>,
-    read: VecDeque<(Instant, Parcel)>,
+    /// What came through the receiver's line, when, and whether it is held to the budget: not acknowledged until it is read.
+    read: VecDeque<(Instant, Parcel, bool)>,
+    /// What waits in the receiver's buffers for the budget.
+    kept: VecDeque<Parcel>,
     acks: VecDeque<(Instant, u32)>,
     unacked: u64,
     window: f64,
@@ -88,6 +96,9 @@ struct Access {
     down_free: Instant,
     budget: Option<f64>,
     read_free: Instant,
+    /// Lanes with something kept, in the order it is read.
+    kept: VecDeque<LaneKey>,
+    read_at: Option<Instant>,
 }
 
 /// All access links and lanes.
@@ -172,8 +183,13 @@ impl Net {
     }
 
     /// How fast a node reads all its peers together; `None` is as fast as they come.
-    pub fn set_budget(&mut self, node: u32, bytes_per_s: Option<u64>) {
-        self.access[node as usize].budget = bytes_per_s.map(|b| b as f64);
+    pub fn set_budget(&mut self, now: Instant, node: u32, bytes_per_s: Option<u64>, agenda: &mut Agenda<Step>) {
+        let a = &mut self.access[node as usize];
+        a.budget = bytes_per_s.map(|b| b as f64);
+        if a.budget.is_none() && !a.kept.is_empty() {
+            a.read_at = Some(now);
+            agenda.push(now, Step::Read(node));
+        }
     }
 
     /// Starts the lane's next parcel if its window lets it.
@@ -288,35 +304,82 @@ impl Net {
         let a = &mut self.access[to as usize];
         let takes = time_for(parcel.len, a.down);
         a.down_free = a.down_free.max(now - takes) + takes;
-        let mut done = a.down_free.max(now);
+        let done = a.down_free.max(now);
         let full = done.since(now) > BUFFER;
-        if let Some(budget) = a.budget.filter(|_| !server) {
-            a.read_free = a.read_free.max(done - BUFFER) + time_for(parcel.len, budget);
-            done = done.max(a.read_free);
-        }
+        let budget = a.budget.is_some();
         let l = self.lane(key)?;
+        let held = !server && (budget || !l.kept.is_empty() || l.read.back().is_some_and(|r| r.2));
         let done = l.read.back().map_or(done, |r| r.0.max(done));
-        l.acks.push_back((done + delay, parcel.len));
         if full && l.cut_at.is_none_or(|t| now.since(t) > delay * 2 + BUFFER) {
             l.cut_at = Some(now);
-            l.window = (l.window / 2.0).max(WINDOW_HELD);
+            l.window = (l.window / 2.0).max(WINDOW_LEAST);
             l.threshold = l.window;
         }
-        if std::mem::take(&mut l.stuck) {
-            l.refill_at = Some(done + delay);
-            agenda.push(done + delay, Step::Refill(key));
+        if !held {
+            self.acknowledge(key, done, parcel.len, agenda);
         }
-        if done > now || !l.read.is_empty() {
-            l.read.push_back((done, parcel));
+        let l = self.lane(key)?;
+        if held || done > now || !l.read.is_empty() {
+            l.read.push_back((done, parcel, held));
             agenda.push(done, Step::Take(key));
             return None;
         }
         Some(parcel)
     }
 
-    /// The application reads the lane's next parcel.
-    pub fn take(&mut self, key: LaneKey) -> Option<Parcel> {
-        self.lane(key)?.read.pop_front().map(|r| r.1)
+    /// The sender learns a path later that so much was taken in.
+    fn acknowledge(&mut self, key: LaneKey, at: Instant, len: u32, agenda: &mut Agenda<Step>) {
+        let Some(l) = self.lane(key) else { return };
+        let at = at + l.delay;
+        l.acks.push_back((at, len));
+        if std::mem::take(&mut l.stuck) {
+            l.refill_at = Some(at);
+            agenda.push(at, Step::Refill(key));
+        }
+    }
+
+    /// The lane's next parcel has come through the receiver's line: the application reads it, or keeps it for the budget.
+    pub fn take(&mut self, now: Instant, key: LaneKey, agenda: &mut Agenda<Step>) -> Option<Parcel> {
+        let l = self.lane(key)?;
+        let (_, parcel, held) = l.read.pop_front()?;
+        if !held {
+            return Some(parcel);
+        }
+        l.kept.push_back(parcel);
+        let node = l.to;
+        let a = &mut self.access[node as usize];
+        a.kept.push_back(key);
+        if a.read_at.is_none() {
+            let at = if a.budget.is_some() { a.read_free.max(now) } else { now };
+            a.read_at = Some(at);
+            agenda.push(at, Step::Read(node));
+        }
+        None
+    }
+
+    /// The application reads what the budget lets it; given back with its lane.
+    pub fn read(&mut self, now: Instant, node: u32, agenda: &mut Agenda<Step>) -> Option<(LaneKey, Parcel)> {
+        let a = &mut self.access[node as usize];
+        if a.read_at != Some(now) {
+            return None;
+        }
+        a.read_at = None;
+        let mut found = None;
+        while found.is_none() {
+            let Some(key) = self.access[node as usize].kept.pop_front() else { return None };
+            found = self.lane(key).and_then(|l| l.kept.pop_front()).map(|p| (key, p));
+        }
+        let (key, parcel) = found?;
+        self.acknowledge(key, now, parcel.len, agenda);
+        let a = &mut self.access[node as usize];
+        // An idle reader saves up no more than a burst.
+        a.read_free = a.read_free.max(now - BURST) + a.budget.map_or(Duration::ZERO, |b| time_for(parcel.len, b));
+        if !a.kept.is_empty() {
+            let at = if a.budget.is_some() { a.read_free.max(now) } else { now };
+            a.read_at = Some(at);
+            agenda.push(at, Step::Read(node));
+        }
+        Some((key, parcel))
     }
 
     /// Acknowledgements may let the lane go on.
@@ -357,7 +420,8 @@ mod tests {
                     None
                 }
                 Step::Arrive(key) => net.arrive(now, key, &mut agenda).map(|p| (key, p)),
-                Step::Take(key) => net.take(key).map(|p| (key, p)),
+                Step::Take(key) => net.take(now, key, &mut agenda).map(|p| (key, p)),
+                Step::Read(n) => net.read(now, n, &mut agenda),
                 Step::Refill(key) => {
                     net.refill(now, key, &mut agenda);
                     None
@@ -407,7 +471,7 @@ mod tests {
             match step {
                 Step::Uplink(n) => net.uplink(now, n, &mut agenda, &mut dice, &mut Vec::new()),
                 Step::Arrive(key) => drop(net.arrive(now, key, &mut agenda)),
-                Step::Take(key) => drop(net.take(key)),
+                Step::Take(key) => drop(net.take(now, key, &mut agenda)),
                 Step::Refill(key) => net.refill(now, key, &mut agenda),
                 _ => {}
             }

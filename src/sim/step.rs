@@ -21,8 +21,10 @@ pub(super) enum Step {
     Uplink(u32),
     /// A parcel reaches the receiver's access link.
     Arrive(LaneKey),
-    /// A parcel is read.
+    /// A parcel has come through the receiver's line.
     Take(LaneKey),
+    /// A node that holds its peers to a budget reads on.
+    Read(u32),
     /// The lane's window may have opened.
     Refill(LaneKey),
     /// The node's store has hashed a piece.

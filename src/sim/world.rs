@@ -208,7 +208,12 @@ impl World {
                 }
             }
             Step::Take(key) => {
-                if let Some(parcel) = self.net.take(key) {
+                if let Some(parcel) = self.net.take(now, key, &mut self.agenda) {
+                    self.deliver(key, parcel);
+                }
+            }
+            Step::Read(n) => {
+                if let Some((key, parcel)) = self.net.read(now, n, &mut self.agenda) {
                     self.deliver(key, parcel);
                 }
             }
