@@ -232,6 +232,9 @@ impl Engine {
 
     /// Sends and books one request.
     pub(super) fn ask(&mut self, now: Instant, link: LinkId, block: BlockRef, typical: f64, actions: &mut Vec<Action>) {
+        if self.allowance(now) == 0 {
+            return;
+        }
         let Some(l) = self.links.get_mut(&link) else { return };
         if !l.answers(block.piece) || !self.board.ask(block, link) {
             return;
