@@ -57,6 +57,8 @@ pub struct Group {
     pub links: u32,
     /// Share of the pieces it has at the start, drawn at random.
     pub has: f64,
+    /// What it lacks beside, from and to in seconds of a film of even bitrate.
+    pub lacks: (f64, f64),
     /// For `viewer`.
     pub viewing: Viewing,
     /// For `peer`.
@@ -82,6 +84,7 @@ impl Default for Group {
             again: false,
             links: 0,
             has: 1.0,
+            lacks: (0.0, 0.0),
             viewing: Viewing::default(),
             habits: Habits::default(),
         }
@@ -200,9 +203,10 @@ impl Scenario {
         for g in &self.groups {
             let h = &g.habits;
             let all = [g.up, g.up_most, g.down, g.delay_ms, g.delay_ms_most, g.jitter_ms, g.at, g.over, g.stay];
+            let all = all.into_iter().chain([g.lacks.0, g.lacks.1]);
             let more = [h.unchoke_after, h.pulse, h.flips, h.rate, h.grows, g.viewing.hops, g.viewing.from];
             let shares = [g.has, h.lies, h.rejects];
-            let fine = all.iter().chain(&more).all(|x| sane(*x))
+            let fine = all.chain(more).all(sane)
                 && shares.iter().all(|x| (0.0..=1.0).contains(x))
                 && g.viewing.seeks.iter().all(|(at, to)| sane(*at) && sane(*to))
                 && g.count <= 1_000_000

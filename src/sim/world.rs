@@ -257,7 +257,7 @@ impl World {
         let Some(g) = self.group(n).filter(|_| matches!(self.nodes[n as usize].actor, Actor::Away)) else { return };
         let now = self.now;
         let pieces = self.film.layout.piece_count();
-        let has = match (g.kind, g.has) {
+        let mut has = match (g.kind, g.has) {
             (Kind::Viewer, _) => PieceSet::new(pieces),
             (_, share) if share >= 1.0 => PieceSet::full(pieces),
             (_, share) => {
@@ -268,6 +268,10 @@ impl World {
                 has
             }
         };
+        let byte = |s: f64| self.film.timeline.offset_of(MediaTime::from_secs_f64(s));
+        for p in self.film.layout.pieces_in(ByteRange::new(byte(g.lacks.0), byte(g.lacks.1))) {
+            has.remove(PieceIndex(p));
+        }
         let node = &mut self.nodes[n as usize];
         node.came = now;
         node.listed = Some(self.listed.len());
