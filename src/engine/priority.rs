@@ -9,6 +9,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::agenda::Due;
 use super::config::Config;
 use super::{Action, Engine};
 use crate::units::{BLOCK_LEN, ByteRange, Instant};
@@ -33,8 +34,8 @@ const GAIN: f64 = 0.25;
 /// Rest after a hold that was of no use; twice as long after each further one.
 const REST: Duration = Duration::from_secs(5);
 const REST_MOST: Duration = Duration::from_secs(80);
-/// What was read late arrives in a burst once a hold ends, and says nothing of the link.
-const AFTERMATH: Duration = Duration::from_secs(1);
+/// What was read late arrives in a burst once a hold ends, and says nothing of the link: nor does an average that has it in it.
+const AFTERMATH: Duration = Duration::from_millis(2200);
 /// The server's arrivals may be this share of its need before the peers are held for it.
 const ENOUGH: f64 = 0.9;
 /// A request held up for this long no longer counts against what may be asked under a hold: its peer may be gone.
@@ -52,6 +53,8 @@ pub(super) struct Priority {
     released: Option<Instant>,
     rest: Option<Instant>,
     futile: u32,
+    /// What the server is to bring soon and was not asked for yet: seconds to its deadline, bytes. Sorted.
+    owed: Vec<(f64, u64)>,
     /// As last told, with the user's limit.
     told: Option<u64>,
 }
@@ -153,8 +156,9 @@ impl Priority {
     fn measure(&mut self, now: Instant, d: Demand) {
         let arriving = d.peers + d.server;
         if let Some(hold) = &self.hold {
-            // The server takes all it gets, less than it needs, and more than before: what arrives now is what the link carries.
-            let proven = now.since(hold.since) >= PROBE && d.server > 1.5 * hold.server && d.need > d.server;
+            // The server takes all it gets, less than it needs, and more than before: once it had the time to take it, what
+            // arrives now is what the link carries.
+            let proven = now.since(hold.since) >= PROBE * 2 && d.server > 1.5 * hold.server && d.need > d.server;
             if proven && arriving < self.capacity {
                 self.capacity += 0.1 * (arriving - self.capacity);
             }
@@ -219,22 +223,49 @@ impl Engine {
         most.max(1).saturating_sub(asked)
     }
 
-    /// Bytes per second that the ranges in flight need to meet their deadlines; 0 when nothing presses.
+    /// Bytes per second that the server has to bring for the deadlines of what is asked of it and, behind that, of what it still is
+    /// to be asked for; 0 when no range in flight presses, and no bound while the clock stands and waits for one.
     fn server_need(&self, now: Instant) -> f64 {
         let Some(file) = self.position.file else { return 0.0 };
         let line = self.position.line(&self.config);
         let media = self.position.media_now(now).as_secs_f64();
-        let mut need: f64 = 0.0;
-        let mut before = 0.0;
+        let urgent_s = self.config.urgent.as_secs_f64();
+        let (mut need, mut before): (f64, f64) = (0.0, 0.0);
+        let spare = |due: f64| (due - self.config.margin.as_secs_f64()).max(0.25);
         for f in self.servers.fetches.values() {
             let left = ByteRange::new(f.upto, f.range.end);
             before += left.len() as f64;
             let due = line.time_of(left.end.saturating_sub(1).saturating_sub(file.start)).as_secs_f64() - media;
-            let due = if self.position.waits() { due.min(1.0) } else { due };
-            if due < self.config.urgent.as_secs_f64() {
-                need = need.max(before / (due - self.config.margin.as_secs_f64()).max(0.25));
+            if due < urgent_s {
+                need = need.max(before / spare(due));
+            }
+        }
+        if need > 0.0 && self.position.waits() {
+            return f64::INFINITY;
+        }
+        if need > 0.0 {
+            for (due, bytes) in &self.priority.owed {
+                before += *bytes as f64;
+                need = need.max(before / spare(*due));
             }
         }
         need
     }
+
+    /// Remembers what a pass found that the server is to bring soon and is not asked for yet.
+    pub(super) fn owe(&mut self, miss: &[Due]) {
+        self.priority.owed.clear();
+        if !self.servers.busy() {
+            return;
+        }
+        let (layout, urgent_s) = (*self.board.layout(), self.config.urgent.as_secs_f64());
+        let free = |d: &&Due| self.board.cell(d.block).is_none_or(|c| c.fetch.is_none());
+        let owed = miss.iter().filter(|d| d.own_s < urgent_s).filter(free);
+        self.priority.owed.extend(owed.map(|d| (d.own_s, layout.block_range(d.block).len())));
+        self.priority.owed.sort_by(|a, b| a.0.total_cmp(&b.0));
+    }
 }
+
+#[cfg(test)]
+#[path = "tests/priority.rs"]
+mod tests;
