@@ -193,6 +193,7 @@ impl Engine {
         }
         self.playout.late = plan.late;
         self.serve_misses(now, &plan.miss, actions);
+        self.owe(&plan.miss);
         for c in &pass.links {
             // Bulk waits on links that still have urgent blocks to be sent; where all urgent ones are under way, only a
             // short queue of bulk stands before the next.
@@ -269,6 +270,9 @@ impl Engine {
 
     /// Sends and books one request.
     pub(super) fn ask(&mut self, now: Instant, link: LinkId, block: BlockRef, typical: f64, actions: &mut Vec<Action>) {
+        if self.allowance(now) == 0 {
+            return;
+        }
         let Some(l) = self.links.get_mut(&link) else { return };
         if !l.answers(block.piece) || !self.board.ask(block, link) {
             return;

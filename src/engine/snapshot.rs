@@ -144,6 +144,8 @@ pub struct EngineSnapshot {
     pub bids: VecDeque<BidRecord>,
     /// Bytes per second the peers are held to for the server's sake.
     pub peer_budget: Option<u64>,
+    /// Bytes per second of the access link that this leaves the server.
+    pub server_share: u64,
     /// Servers in use.
     pub origins: u32,
     pub servers: Vec<ServerView>,

@@ -81,7 +81,8 @@ pub(super) async fn run(
     };
     let store = Arc::new(store);
     let seed = seed_of(&meta);
-    let mut engine = Engine::new(meta.layout, have, seed, crate::engine::Config::default());
+    let rules = crate::engine::Config { priority: config.priority, ..Default::default() };
+    let mut engine = Engine::new(meta.layout, have, seed, rules);
     engine.set_padding(meta.files.iter().filter(|f| f.padding && !f.range.is_empty()).map(|f| f.range).collect());
     shared.known.store(Some(Arc::new((meta.clone(), store.clone()))));
     (shared.wake)();
