@@ -80,6 +80,8 @@ pub struct Link {
     pub let_down: u32,
     /// It had a part in a piece whose hash failed, and it is not known yet who lied.
     pub suspect: bool,
+    /// Blocks of it that were verified.
+    pub proven: u32,
     /// It lied: it is being closed.
     pub banned: bool,
     /// Pieces it answers for even while it chokes us (BEP 6).
@@ -119,6 +121,7 @@ impl Link {
             unchoked_at: None,
             let_down: 0,
             suspect: false,
+            proven: 0,
             banned: false,
             allowed: BTreeSet::new(),
             suggested: VecDeque::new(),

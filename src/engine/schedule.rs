@@ -128,7 +128,7 @@ impl Engine {
             able.clear();
             able.extend((0..pass.links.len()).filter(|i| {
                 let link = pass.links[*i].link;
-                self.links.get(&link).is_some_and(|l| l.answers(piece.piece)) && self.board.admits(piece.piece, link)
+                self.links.get(&link).is_some_and(|l| l.answers(piece.piece))
             }));
             agenda.blocks(*piece, |block| !self.board.block_here(BlockRef { piece: piece.piece, block }), &mut blocks);
             let urgent = piece.in_s < urgent_s;
@@ -149,7 +149,8 @@ impl Engine {
                 }
                 // The link that would finish it first.
                 let rank = |i: usize| pass.links[i].rank();
-                let best = able.iter().copied().min_by(|a, b| rank(*a).total_cmp(&rank(*b)));
+                let may = able.iter().copied().filter(|i| self.board.admits(d.block, pass.links[*i].link));
+                let best = may.min_by(|a, b| rank(*a).total_cmp(&rank(*b)));
                 let finish = best.map_or(f64::INFINITY, |i| pass.links[i].eta + pass.links[i].block_s);
                 let dev = best.map_or(0.0, |i| pass.links[i].dev);
                 let server_s = self.servers.time_for(now, plan.miss.len(), &self.config);
@@ -212,10 +213,13 @@ impl Engine {
             }
             let answers = self.links.get(&link).is_some_and(|l| l.answers(piece.piece));
             let in_time = c.rank() + self.config.comfort.as_secs_f64() < piece.in_s - since;
-            if !answers || !in_time || !self.board.has_free(piece.piece) || !self.board.admits(piece.piece, link) {
+            if !answers || !in_time || !self.board.has_free(piece.piece) {
                 continue;
             }
-            let free = |block| self.board.is_free(BlockRef { piece: piece.piece, block });
+            let free = |block| {
+                let b = BlockRef { piece: piece.piece, block };
+                self.board.is_free(b) && self.board.admits(b, link)
+            };
             agenda.blocks(*piece, free, &mut blocks);
             for d in blocks.iter().take(c.room) {
                 c.eta += c.block_s;

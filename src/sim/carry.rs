@@ -9,7 +9,7 @@ use super::net::{Cargo, Parcel};
 use super::step::Step;
 use super::world::{Actor, World};
 use crate::engine::{Action, Event, Phase};
-use crate::units::{BLOCK_LEN, BlockRef, ByteRange, LinkId, PieceIndex};
+use crate::units::{BLOCK_LEN, BlockRef, ByteRange, LinkId};
 
 /// Hashing a piece: a job's overhead, and SHA-1 at a gigabyte a second.
 const HASH_FLAT: Duration = Duration::from_millis(1);
@@ -80,11 +80,6 @@ impl World {
                 r.forget_all(*link);
             }
         }
-        let corrupt = |e: &Event| match e {
-            Event::PieceCorrupt { piece } => Some(*piece),
-            _ => None,
-        };
-        let corrupt: Vec<PieceIndex> = events.iter().filter_map(corrupt).collect();
         let (mut actions, before) = (Vec::new(), h.engine.totals().corrupt);
         h.engine.handle_all(now, events, &mut actions);
         h.handled += 1;
@@ -92,8 +87,9 @@ impl World {
             h.ticked = Some(now);
         }
         if h.engine.totals().corrupt != before {
-            // What a liar gave of pieces that are not whole is void; the driver, too, goes by what the engine has.
-            let voided = h.store.void_where(&corrupt, |b| h.engine.has_block(b));
+            // Of a piece that failed, and of what a liar gave of others, the engine says what is void; the driver, too, goes by
+            // what the engine has.
+            let voided = h.store.void_where(|b| h.engine.has_block(b));
             if let Some(w) = &mut h.watch {
                 w.voided(voided);
             }
