@@ -17,6 +17,7 @@ mod availability;
 mod bid;
 mod board;
 pub mod config;
+mod evidence;
 mod fast;
 mod forecast;
 mod hedge;

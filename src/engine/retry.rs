@@ -3,12 +3,13 @@
 //! The **second copy** keeps the blocks of the more trusted half of the givers, or none where enough others have the piece, and
 //! has the rest of anybody but the other half: if it checks, the blocks that were replaced tell who lied. If it fails as well,
 //! the blocks of which there are two copies accuse: where they differ one of two lied, and where all are alike it was a block
-//! of the half that was kept. The **third copy** is without the accused. What fails even then, or finds nobody else to ask, comes
-//! from **one link alone**: a copy that fails has one cause then.
+//! of the half that was kept. The **third copy** is without the accused. **From then on** only blocks are kept that two gave alike,
+//! and the others are asked of who did not give them yet. What fails again and again, or finds nobody else to ask, comes from
+//! **one link alone**: a copy that fails has one cause then.
 //!
-//! With one liar the third copy checks at the latest, and none of them takes the time of fetching a piece from one peer.
+//! With one liar the third copy checks at the latest, and none takes the time of fetching a whole piece from one peer.
 //!
-//! Invariant: who is barred from a copy gave none of its blocks.
+//! Invariant: who is barred from a block of a copy did not give it.
 
 use std::collections::BTreeMap;
 
@@ -17,8 +18,8 @@ use crate::units::{BlockRef, Instant, LinkId, PieceIndex};
 /// Who gives the next copy of a piece that failed.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Mode {
-    /// Anybody but these.
-    Without(Vec<LinkId>),
+    /// Each block by anybody but these.
+    Without(Vec<Vec<LinkId>>),
     /// All of one link: who is asked first.
     Alone(Option<LinkId>),
 }
@@ -34,18 +35,18 @@ pub struct Retry {
 }
 
 impl Retry {
-    /// Whether the link may be asked for blocks of the piece.
-    pub fn admits(&self, link: LinkId) -> bool {
+    /// Whether the link may be asked for the block.
+    pub fn admits(&self, block: u32, link: LinkId) -> bool {
         match &self.mode {
-            Mode::Without(barred) => !barred.contains(&link),
+            Mode::Without(barred) => barred.get(block as usize).is_none_or(|b| !b.contains(&link)),
             Mode::Alone(one) => one.is_none_or(|l| l == link),
         }
     }
 
-    /// Whether a block is taken from the link: what comes late of who is barred would muddy this copy.
-    pub fn takes(&self, link: LinkId) -> bool {
+    /// Whether the block is taken from the link: what comes late of who is barred would muddy this copy.
+    pub fn takes(&self, block: u32, link: LinkId) -> bool {
         match self.mode {
-            Mode::Without(_) => self.admits(link),
+            Mode::Without(_) => self.admits(block, link),
             Mode::Alone(one) => one == Some(link),
         }
     }
@@ -109,10 +110,10 @@ impl Retries {
     }
 
     pub fn admits(&self, b: BlockRef, link: LinkId) -> bool {
-        self.get(b.piece).is_none_or(|r| r.admits(link))
+        self.get(b.piece).is_none_or(|r| r.admits(b.block, link))
     }
 
     pub fn takes(&self, b: BlockRef, link: LinkId) -> bool {
-        self.get(b.piece).is_none_or(|r| r.takes(link))
+        self.get(b.piece).is_none_or(|r| r.takes(b.block, link))
     }
 }

@@ -9,8 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::board::{Begun, Giver};
+use super::evidence::{self, Block, Copy, link_of};
 use super::links::Link;
-use super::retry::{Mode, Retry};
+use super::retry::Mode;
 use super::{Action, Engine};
 use crate::units::{BlockRef, Instant, LinkId, OriginId, PieceIndex};
 
@@ -24,20 +25,16 @@ pub(super) struct Trust {
     /// Servers that are not taken back, whatever they answer later.
     pub dropped: BTreeSet<OriginId>,
     /// The failures of each piece not verified since.
-    pub failed: BTreeMap<PieceIndex, Vec<Failure>>,
+    pub failed: BTreeMap<PieceIndex, Vec<Copy>>,
     /// Whole pieces that wait for their hash check until it is known who lied, and since when.
     held: BTreeMap<PieceIndex, Instant>,
     /// Told of a piece that is about to be called corrupt.
     sums: Option<(PieceIndex, Vec<u64>)>,
 }
 
-/// One failed copy of a piece: who gave each block, and its sum.
-type Failure = Vec<Block>;
-type Block = (Option<Giver>, u64);
-
 /// Failed pieces, and failures of one, whose givers are remembered: a swarm of liars must not fill memory.
 const FAILED_MOST: usize = 64;
-const FAILURES_MOST: usize = 4;
+const FAILURES_MOST: usize = 5;
 /// A piece waits no longer than this for a suspicion to be settled.
 const HOLD_MOST: Duration = Duration::from_secs(3);
 /// So many links that had no part in a failed piece are enough to fetch it from them alone.
@@ -49,7 +46,7 @@ impl Engine {
     pub(super) fn piece_corrupt(&mut self, now: Instant, piece: PieceIndex, actions: &mut Vec<Action>) {
         let Some(begun) = self.board.get(piece) else { return };
         let sums = self.trust.sums.take().filter(|s| s.0 == piece && s.1.len() == begun.cells.len()).map(|s| s.1);
-        let copy: Option<Failure> = sums.map(|s| begun.cells.iter().map(|c| c.here).zip(s).collect());
+        let copy: Option<Copy> = sums.map(|s| begun.cells.iter().map(|c| c.here).zip(s).collect());
         let (mode, keep) = self.next_copy(piece, begun, copy.as_ref());
         let kept = |block: u32| keep.get(block as usize).copied().unwrap_or(false);
         let Some(begun) = self.board.void(now, piece, mode, kept) else { return };
@@ -80,32 +77,36 @@ impl Engine {
     }
 
     /// Who gives the next copy of a piece that fails now, and which blocks of this one it keeps.
-    fn next_copy(&self, piece: PieceIndex, begun: &Begun, copy: Option<&Failure>) -> (Mode, Vec<bool>) {
+    fn next_copy(&self, piece: PieceIndex, begun: &Begun, copy: Option<&Copy>) -> (Mode, Vec<bool>) {
         let failures = self.board.retries().get(piece).map_or(0, |r| r.failures);
-        let cells = || begun.cells.iter().map(|c| c.here);
-        let (barred, keep): (BTreeSet<LinkId>, Vec<bool>) = if failures == 0 {
-            let barred = self.less_trusted(piece, cells().flatten());
-            let keep = cells().map(|g| !link_of(g).is_some_and(|l| barred.contains(&l))).collect();
-            (barred, keep)
+        let earlier = self.trust.failed.get(&piece).map_or(&[][..], |f| f);
+        let plan = if failures == 0 {
+            let givers: Vec<Option<Giver>> = begun.cells.iter().map(|c| c.here).collect();
+            evidence::without(&givers, &self.less_trusted(piece, &givers))
+        } else if let Some(copy) = copy.filter(|_| earlier.len() == failures as usize) {
+            evidence::weigh(&earlier.iter().chain([copy]).collect::<Vec<_>>())
         } else {
-            let first = self.trust.failed.get(&piece).and_then(|f| f.last()).filter(|_| failures == 1);
-            let Some((first, second)) = first.zip(copy) else { return (Mode::Alone(None), Vec::new()) };
-            accused(first, second)
+            return (Mode::Alone(None), Vec::new());
         };
-        let others = self.links.values().any(|l| l.answers(piece) && !barred.contains(&l.id));
-        if others && !keep.iter().all(|k| *k) {
-            (Mode::Without(barred.into_iter().collect()), keep)
-        } else {
-            (Mode::Alone(None), Vec::new())
+        let able: Vec<LinkId> = self.links.values().filter(|l| l.answers(piece)).map(|l| l.id).collect();
+        let somebody = |barred: &Vec<LinkId>| able.iter().any(|l| !barred.contains(l));
+        let possible = plan.barred.iter().zip(&plan.keep).all(|(barred, kept)| *kept || somebody(barred));
+        if !possible || plan.keep.iter().all(|k| *k) {
+            return (Mode::Alone(None), Vec::new());
         }
+        (Mode::Without(plan.barred), plan.keep)
     }
 
     /// The givers whose blocks are replaced first: all where enough others have the piece, else the half that has less to show
     /// for itself.
-    fn less_trusted(&self, piece: PieceIndex, givers: impl Iterator<Item = Giver>) -> BTreeSet<LinkId> {
-        let givers: BTreeSet<LinkId> = givers.filter_map(|g| link_of(Some(g))).collect();
+    fn less_trusted(&self, piece: PieceIndex, givers: &[Option<Giver>]) -> Vec<LinkId> {
+        let givers: BTreeSet<LinkId> = givers.iter().filter_map(|g| link_of(*g)).collect();
         let clean = |l: &&Link| l.answers(piece) && !l.suspect && !givers.contains(&l.id);
-        let keeps = if self.links.values().filter(clean).count() >= CLEAN_ENOUGH { 0 } else { givers.len().div_ceil(2).min(givers.len().saturating_sub(1)) };
+        let keeps = if self.links.values().filter(clean).count() >= CLEAN_ENOUGH {
+            0
+        } else {
+            givers.len().div_ceil(2).min(givers.len().saturating_sub(1))
+        };
         let mut order: Vec<&Link> = givers.iter().filter_map(|l| self.links.get(l)).collect();
         order.sort_by_key(|l| (l.suspect, std::cmp::Reverse(l.proven), l.received, l.id));
         let kept: BTreeSet<LinkId> = order.iter().take(keeps).map(|l| l.id).collect();
@@ -114,12 +115,19 @@ impl Engine {
 
     /// Pieces that wait for somebody else than before, in vain, are given by one link.
     fn review_retries(&mut self, now: Instant) {
-        let others = |p: PieceIndex, r: &Retry| self.links.values().any(|l| l.answers(p) && r.admits(l.id));
         let waits = self.board.retries().iter().filter(|(_, r)| matches!(r.mode, Mode::Without(_)));
-        let stuck = waits.filter(|(p, r)| now.since(r.at) > OTHERS_MOST || !others(*p, r));
+        let stuck = waits.filter(|(p, r)| now.since(r.at) > OTHERS_MOST || self.nobody_else(*p));
         for piece in stuck.map(|(p, _)| p).collect::<Vec<_>>() {
             self.board.retry_alone(piece);
         }
+    }
+
+    /// Whether all that would answer for the piece are barred from a block that is missing.
+    fn nobody_else(&self, piece: PieceIndex) -> bool {
+        let able: Vec<LinkId> = self.links.values().filter(|l| l.answers(piece)).map(|l| l.id).collect();
+        let blocks = (0..self.board.layout().block_count(piece)).map(|block| BlockRef { piece, block });
+        let mut free = blocks.filter(|b| self.board.is_free(*b));
+        free.any(|b| !able.iter().any(|l| self.board.admits(b, *l)))
     }
 
     /// Whether the piece, whole now, waits until it is known who of its givers lied: what a liar gave of it is then asked for
@@ -150,7 +158,7 @@ impl Engine {
     }
 
     /// Keeps who gave which block of a piece that failed, to compare with a copy that checks.
-    fn keep_evidence(&mut self, piece: PieceIndex, copy: Option<Failure>) {
+    fn keep_evidence(&mut self, piece: PieceIndex, copy: Option<Copy>) {
         let most = self.trust.failed.len() < FAILED_MOST;
         let known = self.trust.failed.get(&piece).map_or(0, Vec::len);
         if known < FAILURES_MOST && (known > 0 || most) {
@@ -229,36 +237,4 @@ impl Engine {
             }
         }
     }
-}
-
-fn link_of(giver: Option<Giver>) -> Option<LinkId> {
-    match giver {
-        Some(Giver::Link(link)) => Some(link),
-        _ => None,
-    }
-}
-
-/// Who is to have no part in the third copy, and which blocks of the second it keeps.
-fn accused(first: &Failure, second: &Failure) -> (BTreeSet<LinkId>, Vec<bool>) {
-    let both = || first.iter().zip(second);
-    let twice = |(a, b): &(&Block, &Block)| a.0 != b.0;
-    let differ = both().filter(twice).filter(|(a, b)| a.1 != b.1);
-    let mut pairs: Vec<[Option<LinkId>; 2]> = differ.map(|(a, b)| [link_of(a.0), link_of(b.0)]).collect();
-    let mut out = BTreeSet::new();
-    // The fewest that explain all differences: who differs from most goes first, and two who differ from nobody else both go.
-    while !pairs.is_empty() {
-        let mut counts: BTreeMap<LinkId, usize> = BTreeMap::new();
-        pairs.iter().flatten().flatten().for_each(|l| *counts.entry(*l).or_default() += 1);
-        let most = counts.values().copied().max();
-        out.extend(counts.into_iter().filter(|c| Some(c.1) == most).map(|c| c.0));
-        pairs.retain(|p| p.iter().flatten().next().is_some() && !p.iter().flatten().any(|l| out.contains(l)));
-    }
-    let alike = |p: &(&Block, &Block)| twice(p) && p.0.1 == p.1.1;
-    let of_accused = |b: &Block, out: &BTreeSet<LinkId>| link_of(b.0).is_some_and(|l| out.contains(&l));
-    if !both().any(|p| !alike(&p) && of_accused(p.1, &out)) {
-        // They have no part in this copy: it was somebody else whose blocks nobody else gave.
-        out.extend(both().filter(|p| !alike(p)).filter_map(|(_, b)| link_of(b.0)));
-    }
-    let keep = both().map(|p| alike(&p) || !of_accused(p.1, &out)).collect();
-    (out, keep)
 }
