@@ -37,8 +37,8 @@ const FAILED_MOST: usize = 64;
 const FAILURES_MOST: usize = 5;
 /// A piece waits no longer than this for a suspicion to be settled.
 const HOLD_MOST: Duration = Duration::from_secs(3);
-/// So many links that had no part in a failed piece are enough to fetch it from them alone.
-const CLEAN_ENOUGH: usize = 2;
+/// Where at least this share of the links had no part in a failed piece, it is fetched from them alone.
+const CLEAN_ENOUGH: f64 = 0.5;
 /// A copy for which others are to be found than before takes no longer than this: then one link gives it.
 const OTHERS_MOST: Duration = Duration::from_secs(10);
 
@@ -101,15 +101,13 @@ impl Engine {
     /// for itself.
     fn less_trusted(&self, piece: PieceIndex, givers: &[Option<Giver>]) -> Vec<LinkId> {
         let givers: BTreeSet<LinkId> = givers.iter().filter_map(|g| link_of(*g)).collect();
-        let clean = |l: &&Link| l.answers(piece) && !l.suspect && !givers.contains(&l.id);
-        let keeps = if self.links.values().filter(clean).count() >= CLEAN_ENOUGH {
-            0
-        } else {
-            givers.len().div_ceil(2).min(givers.len().saturating_sub(1))
-        };
+        let able = || self.links.values().filter(|l| l.answers(piece));
+        let clean = able().filter(|l| !l.suspect && !givers.contains(&l.id)).count();
+        let keeps = if clean as f64 >= CLEAN_ENOUGH * able().count() as f64 { 0 } else { givers.len().div_ceil(2) };
         let mut order: Vec<&Link> = givers.iter().filter_map(|l| self.links.get(l)).collect();
         order.sort_by_key(|l| (l.suspect, std::cmp::Reverse(l.proven), l.received, l.id));
-        let kept: BTreeSet<LinkId> = order.iter().take(keeps).map(|l| l.id).collect();
+        let kept: BTreeSet<LinkId> =
+            order.iter().take(keeps.min(givers.len().saturating_sub(1))).map(|l| l.id).collect();
         givers.difference(&kept).copied().collect()
     }
 

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::links::Message;
-use super::net::{Cargo, Parcel};
+use super::net::{CHOKE_LEN, Cargo, Parcel};
 use super::step::Step;
 use super::world::{Actor, World};
 use crate::engine::{Action, Event, Phase};
@@ -150,7 +150,8 @@ impl World {
             }
             Action::Choke { link, choke } => {
                 if let Some(key) = lane(link) {
-                    self.post(key, Message::Choke(choke));
+                    let parcel = Parcel { cargo: Cargo::Choke(choke), len: CHOKE_LEN };
+                    self.net.send(now, key, parcel, &mut self.agenda);
                 }
             }
             Action::SendBlock { link, piece, begin, len } => {

@@ -13,7 +13,6 @@ use crate::units::{BlockRef, ByteRange, FetchId, Instant, LinkId, PieceIndex, Pi
 pub(super) enum Message {
     Bitfield(PieceSet),
     Have(PieceIndex),
-    Choke(bool),
     Interested(bool),
     Request { piece: PieceIndex, begin: u32, len: u32 },
     Cancel { piece: PieceIndex, begin: u32, len: u32 },

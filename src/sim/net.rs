@@ -9,7 +9,8 @@
 //!   costs window, not bytes;
 //! - *receive budget*: what the application reads slower than it comes is acknowledged later, and the window shrinks to it.
 //!
-//! Messages without payload take the path's delay and no bandwidth. Jitter delays, and never reorders, within a lane.
+//! Messages without payload take the path's delay and no bandwidth, but for a choke: it comes after the blocks that its sender's
+//! socket holds, as on any TCP connection. Jitter delays, and never reorders, within a lane.
 //!
 //! Invariant: bytes of a lane are delivered whole, once and in order, unless its link closes.
 
@@ -38,7 +39,12 @@ pub(super) enum Cargo {
     Block { block: BlockRef, lie: u32 },
     /// Bytes of a fetch up to here.
     Range { fetch: FetchId, upto: u64, lie: u32 },
+    /// The sender chokes, or no longer: what it put into its socket before comes before.
+    Choke(bool),
 }
+
+/// Bytes of a choke message.
+pub(super) const CHOKE_LEN: u32 = 5;
 
 /// Payload that is sent as one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

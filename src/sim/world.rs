@@ -12,7 +12,7 @@ use super::dice::Dice;
 use super::film::Film;
 use super::host::Host;
 use super::links::{Links, Message};
-use super::net::{Cargo, Net, Parcel};
+use super::net::{CHOKE_LEN, Cargo, Net, Parcel};
 use super::player::Player;
 use super::report::Outcome;
 use super::scenario::{Group, Habits, Kind, OriginSpec, Scenario, ScenarioError};
@@ -501,6 +501,7 @@ impl World {
     /// A parcel left the node whole.
     fn left(&mut self, n: u32, key: LaneKey, parcel: Parcel) {
         match &self.nodes[n as usize].actor {
+            Actor::Host(_) if matches!(parcel.cargo, Cargo::Choke(_)) => {}
             Actor::Host(_) => self.tell(n, Event::BlockSent { link: key.id(), len: parcel.len }),
             Actor::Script(_) => {
                 self.script_serve(n, key.link);
@@ -523,12 +524,24 @@ impl World {
                         h.block(key.id(), block, lie);
                     }
                     Cargo::Range { fetch, upto, lie } => h.range(&layout, fetch, upto, lie),
+                    Cargo::Choke(true) => h.inbox.push(Event::Choked { link: key.id() }),
+                    Cargo::Choke(false) => h.inbox.push(Event::Unchoked { link: key.id() }),
                 }
                 self.drive(n);
             }
             Actor::Script(s) => {
                 if let Some(d) = s.desks.get_mut(&key.link) {
-                    d.asked = d.asked.saturating_sub(1);
+                    d.asked = match parcel.cargo {
+                        // What was asked before a choke is not answered.
+                        Cargo::Choke(on) => {
+                            if on {
+                                u32::MAX
+                            } else {
+                                0
+                            }
+                        }
+                        _ => d.asked.saturating_sub(1),
+                    };
                 }
                 let mut deeds = Vec::new();
                 s.ask(key.link, &layout, &mut self.dice, &mut deeds);
@@ -559,7 +572,7 @@ impl World {
     }
 
     fn script_mail(&mut self, n: u32, link: u32, message: Message) {
-        let (now, layout) = (self.now, self.film.layout);
+        let now = self.now;
         let mut deeds = Vec::new();
         let Actor::Script(s) = &mut self.nodes[n as usize].actor else { return };
         match message {
@@ -577,13 +590,6 @@ impl World {
                 if let Some(t) = s.desks.get_mut(&link).and_then(|d| d.theirs.as_mut()) {
                     t.insert(piece);
                 }
-            }
-            Message::Choke(on) => {
-                if let Some(d) = s.desks.get_mut(&link) {
-                    // What was asked before a choke is not answered.
-                    d.asked = if on { u32::MAX } else { 0 };
-                }
-                s.ask(link, &layout, &mut self.dice, &mut deeds);
             }
             _ => {}
         }
@@ -630,7 +636,10 @@ impl World {
         let layout = self.film.layout;
         for deed in deeds {
             match deed {
-                Deed::Choke(key, on) => self.post(key, Message::Choke(on)),
+                Deed::Choke(key, on) => {
+                    let parcel = Parcel { cargo: Cargo::Choke(on), len: CHOKE_LEN };
+                    self.net.send(self.now, key, parcel, &mut self.agenda);
+                }
                 Deed::Reject(key, block) => self.post(key, Message::Reject(block)),
                 Deed::Have(piece) => self.announce(n, piece),
                 Deed::Ask(key, block) => {
@@ -691,8 +700,6 @@ fn event(link: LinkId, message: Message) -> Option<Event> {
     Some(match message {
         Message::Bitfield(pieces) => Event::Bitfield { link, pieces },
         Message::Have(piece) => Event::Have { link, piece },
-        Message::Choke(true) => Event::Choked { link },
-        Message::Choke(false) => Event::Unchoked { link },
         Message::Interested(interested) => Event::Interested { link, interested },
         Message::Request { piece, begin, len } => Event::BlockRequested { link, piece, begin, len },
         Message::Cancel { piece, begin, len } => Event::BlockUnrequested { link, piece, begin, len },
