@@ -80,6 +80,8 @@ pub struct Link {
     pub let_down: u32,
     /// It had a part in a piece whose hash failed, and it is not known yet who lied.
     pub suspect: bool,
+    /// Blocks of it that were verified.
+    pub proven: u32,
     /// It lied: it is being closed.
     pub banned: bool,
     /// What of its rate it is held to for the server's sake; 1 is all.
@@ -121,6 +123,7 @@ impl Link {
             unchoked_at: None,
             let_down: 0,
             suspect: false,
+            proven: 0,
             banned: false,
             squeeze: 1.0,
             allowed: BTreeSet::new(),

@@ -17,6 +17,7 @@ mod availability;
 mod bid;
 mod board;
 pub mod config;
+mod evidence;
 mod fast;
 mod forecast;
 mod grants;
@@ -25,6 +26,7 @@ mod links;
 mod peers;
 mod playout;
 mod priority;
+mod retry;
 pub(crate) mod rng;
 mod schedule;
 mod server;
@@ -224,10 +226,10 @@ impl Engine {
             }
             Event::BlockUnrequested { link, piece, begin, len } => self.drop_wish(link, Wish { piece, begin, len }),
             Event::BlockSent { link, len } => self.note_sent(link, len),
-            Event::Sums { piece, sums } => self.note_sums(piece, sums, actions),
+            Event::Sums { piece, sums } => self.note_sums(now, piece, sums, actions),
             Event::Limits { up, down } => self.limits = Limits { up, down },
             Event::PieceVerified { piece } => self.piece_verified(piece, actions),
-            Event::PieceCorrupt { piece } => self.piece_corrupt(piece, actions),
+            Event::PieceCorrupt { piece } => self.piece_corrupt(now, piece, actions),
             Event::OriginUp { origin, .. } if self.trust.dropped.contains(&origin) => {}
             Event::OriginUp { origin, bidding, rtt } => {
                 self.servers.up(origin, bidding, rtt, self.trust.suspect, &self.config)
@@ -326,7 +328,7 @@ impl Engine {
     /// [`Event::BlockDuplicate`].
     pub fn takes(&self, link: LinkId, block: BlockRef) -> bool {
         let banned = self.links.get(&link).is_some_and(|l| l.banned);
-        !self.has_block(block) && !banned && self.board.takes(block.piece, link)
+        !self.has_block(block) && !banned && self.board.takes(block, link)
     }
 
     /// Whether nothing of the piece was asked for or received in this run.

@@ -155,13 +155,13 @@ impl Engine {
                 if !std::mem::replace(&mut able_known, true) {
                     able.extend((0..pass.links.len()).filter(|i| {
                         let link = pass.links[*i].link;
-                        let answers = self.links.get(&link).is_some_and(|l| l.answers(piece.piece));
-                        answers && self.board.admits(piece.piece, link)
+                        self.links.get(&link).is_some_and(|l| l.answers(piece.piece))
                     }));
                 }
                 // The link that would finish it first.
                 let rank = |i: usize| pass.links[i].rank();
-                let best = able.iter().copied().min_by(|a, b| rank(*a).total_cmp(&rank(*b)));
+                let may = able.iter().copied().filter(|i| self.board.admits(d.block, pass.links[*i].link));
+                let best = may.min_by(|a, b| rank(*a).total_cmp(&rank(*b)));
                 let finish = best.map_or(f64::INFINITY, |i| pass.links[i].eta + pass.links[i].block_s);
                 let dev = best.map_or(0.0, |i| pass.links[i].dev);
                 let server_s = self.servers.time_for(now, plan.miss.len(), &self.config);
@@ -216,7 +216,7 @@ impl Engine {
         let mut room = c.room;
         for d in plan.miss.iter().filter(|d| d.own_s >= urgent_s) {
             let answers = self.links.get(&c.link).is_some_and(|l| l.answers(d.block.piece));
-            if room == 0 || !answers || !self.board.is_free(d.block) || !self.board.admits(d.block.piece, c.link) {
+            if room == 0 || !answers || !self.board.is_free(d.block) || !self.board.admits(d.block, c.link) {
                 continue;
             }
             eta += c.block_s;
@@ -251,10 +251,13 @@ impl Engine {
             }
             let answers = self.links.get(&link).is_some_and(|l| l.answers(piece.piece));
             let in_time = c.rank() + self.config.comfort.as_secs_f64() < piece.in_s - since;
-            if !answers || !in_time || !self.board.has_free(piece.piece) || !self.board.admits(piece.piece, link) {
+            if !answers || !in_time || !self.board.has_free(piece.piece) {
                 continue;
             }
-            let free = |block| self.board.is_free(BlockRef { piece: piece.piece, block });
+            let free = |block| {
+                let b = BlockRef { piece: piece.piece, block };
+                self.board.is_free(b) && self.board.admits(b, link)
+            };
             agenda.blocks(*piece, free, &mut blocks);
             for d in blocks.iter().take(c.room) {
                 c.eta += c.block_s;

@@ -53,6 +53,8 @@ pub struct Counts {
     /// Times that a link had nothing to do for seconds although it had what was wanted.
     pub idle: u64,
     pub bans: u64,
+    /// Hash checks that failed.
+    pub failed: u64,
     pub faults: u64,
 }
 
@@ -189,7 +191,7 @@ impl Watch {
             }
             Event::BlockSent { len, .. } => self.books.uploaded += u64::from(*len),
             Event::PieceCorrupt { piece } => {
-                self.books.corrupt += self.layout.piece_range(*piece).len();
+                self.counts.failed += 1;
                 self.failed.insert(*piece);
             }
             Event::ServerBytes { fetch, upto } => {
@@ -222,7 +224,7 @@ impl Watch {
         }
     }
 
-    /// What a liar gave was thrown away.
+    /// What failed its hash, or a liar gave, was thrown away.
     pub fn voided(&mut self, bytes: u64) {
         self.books.corrupt += bytes;
     }
