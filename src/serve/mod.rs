@@ -16,7 +16,6 @@ pub mod bids;
 mod files;
 pub mod gate;
 pub mod metrics;
-mod pace;
 
 use gate::{Gate, GateOptions};
 
