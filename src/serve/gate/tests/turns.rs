@@ -64,7 +64,7 @@ async fn a_range_longer_than_its_grant_goes_in_two_classes() {
     let all = bid(&gate, "v", 1, u64::MAX >> 20);
     let mut turn = gate.admit(&headers("v", &[&all.grant]), ip(1), 200_000_000);
     assert_eq!(turn.granted_bits(), 800_000_000, "the whole of the grant, and no more on top");
-    drop(turn.take(10).await.unwrap());
+    assert!(turn.take(10).await.unwrap() > 0);
     drop(turn);
     let few = gate.admit(&headers("", &[&all.grant]), ip(1), 1_000);
     assert_eq!(few.granted_bits(), 8_000, "a grant says whose it is");
