@@ -5,6 +5,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use super::gate::GateCounts;
+use super::http::HttpCounts;
 
 /// All that is counted; cheap to clone its parts.
 #[derive(Debug)]
@@ -14,6 +15,8 @@ pub struct Metrics {
     pub connections: Gauge,
     /// Of bids, grants and bytes.
     pub gate: GateCounts,
+    /// Of requests and connections.
+    pub http: HttpCounts,
 }
 
 impl Default for Metrics {
@@ -21,8 +24,9 @@ impl Default for Metrics {
         let mut registry = Registry::with_prefix("sluicegate");
         let connections = Gauge::default();
         registry.register("connections", "Connections open now", connections.clone());
+        let http = HttpCounts::register(&mut registry);
         let gate = GateCounts::register(&mut registry);
-        Self { registry, connections, gate }
+        Self { registry, connections, gate, http }
     }
 }
 

@@ -27,7 +27,7 @@ pub use status::{StreamPeer, StreamStatus};
 use crate::engine::{self, Event};
 use crate::swarm::Network;
 use crate::swarm::api::Encryption;
-use crate::torrent::{Magnet, Metainfo, Store};
+use crate::torrent::{InPlace, Magnet, Metainfo, Store};
 use crate::units::MediaTime;
 use reader::Reader;
 use source::{Shelf, StreamFile};
@@ -65,6 +65,8 @@ pub struct StreamConfig {
 pub enum StreamSource {
     Torrent(Arc<Metainfo>),
     Magnet(Magnet),
+    /// The user's own files, to be uploaded from where they lie.
+    Seed(InPlace),
     /// A plain video behind http(s): one server, no peers, no hashes.
     Video {
         url: String,

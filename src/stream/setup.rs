@@ -16,7 +16,7 @@ use crate::engine::{Engine, Event};
 use crate::origin::{get_small, probe_url};
 use crate::swarm::Swarm;
 use crate::swarm::api::{KnownTorrent, LinkInfo, SwarmConfig, SwarmEvent};
-use crate::torrent::{DiskPool, Magnet, Metainfo, Store};
+use crate::torrent::{DiskPool, Magnet, Metainfo, Store, StoreError};
 use crate::units::{LinkId, PieceSet};
 
 /// Events of the swarm that may wait for the driver: a few milliseconds of blocks at gigabit speed, then sockets wait.
@@ -131,6 +131,15 @@ impl Prelude {
                 if config.use_swarm {
                     let known = known(&meta, &have);
                     self.start(rt, swarm_config(&meta, &[], config), Some(known), events)?;
+                }
+                Ok((meta, store, have))
+            }
+            StreamSource::Seed(place) => {
+                let opened = tokio::task::spawn_blocking(move || Store::in_place(&place)).await;
+                let (store, have) = opened.unwrap_or(Err(StoreError::Closed))?;
+                let meta = store.meta().clone();
+                if config.use_swarm {
+                    self.start(rt, swarm_config(&meta, &[], config), Some(known(&meta, &have)), events)?;
                 }
                 Ok((meta, store, have))
             }
