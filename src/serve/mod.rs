@@ -10,7 +10,6 @@ pub mod descriptors;
 pub mod gate;
 mod http;
 pub mod metrics;
-mod pace;
 pub mod source;
 mod tls;
 pub mod torrents;
