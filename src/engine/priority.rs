@@ -117,7 +117,7 @@ impl Priority {
 
     /// One tick: what the peers are to be held to for the server's sake.
     fn step(&mut self, now: Instant, d: Demand, config: &Config) {
-        self.measure(now, d);
+        self.measure(now, d, config);
         let budget = (self.capacity - d.need).max(config.peer_share_min * self.capacity);
         let Some(hold) = &mut self.hold else {
             let full = d.peers + d.server > config.link_full * self.capacity && now.since(self.grew) >= PLATEAU;
@@ -153,7 +153,7 @@ impl Priority {
     }
 
     /// What the link can carry, by what it carried.
-    fn measure(&mut self, now: Instant, d: Demand) {
+    fn measure(&mut self, now: Instant, d: Demand, config: &Config) {
         let arriving = d.peers + d.server;
         if let Some(hold) = &self.hold {
             // The server takes all it gets, less than it needs, and more than before: once it had the time to take it, what
@@ -170,7 +170,7 @@ impl Priority {
         if arriving > self.capacity * GROWTH {
             self.grew = now;
         }
-        let fade = 0.5f64.powf(super::TICK.as_secs_f64() / HALF_LIFE.as_secs_f64());
+        let fade = 0.5f64.powf(config.tick.as_secs_f64() / HALF_LIFE.as_secs_f64());
         self.capacity = (self.capacity * fade).max(arriving);
     }
 }
