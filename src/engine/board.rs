@@ -181,6 +181,17 @@ impl Board {
         self.is_here(b.piece) || self.cell(b).map_or_else(|| self.is_padding(b), |c| c.here.is_some())
     }
 
+    /// Which blocks of a piece are not here: asked of its table once for all.
+    pub fn absent(&self, p: PieceIndex) -> impl Fn(u32) -> bool + '_ {
+        let (here, table) = (self.is_here(p), self.begun.get(&p));
+        move |block| {
+            !here
+                && table
+                    .and_then(|g| g.cells.get(block as usize))
+                    .map_or_else(|| !self.is_padding(BlockRef { piece: p, block }), |c| c.here.is_none())
+        }
+    }
+
     /// Whether every piece is verified.
     pub fn whole(&self) -> bool {
         self.missing == 0
