@@ -2,16 +2,21 @@
 //! who all watch the same place. At the very end, when all that is missing was asked of somebody, idle links are asked
 //! for it a second time: the last block must not wait for the slowest peer (end game).
 
+use super::links::Link;
+use super::schedule::Pass;
 use super::zones::{Zone, Zones};
-use super::{Action, Engine};
+use super::{Action, Engine, Phase};
 use crate::units::{BlockRef, Instant, LinkId, PieceIndex};
 
 /// Pieces looked at in rarest-first order for one link before its own few are looked at instead: with this many tries a
 /// peer that has more than a tenth of the pieces gives one in all but a thousandth of the cases.
 const RAREST_TRIES: usize = 64;
 
+/// Pieces ahead with which a viewer has something to give: as many as BEP 6 lets a newcomer have for a start.
+const EARN_MOST: usize = 10;
+
 impl Engine {
-    /// Fills the link's queue up to `room` more requests with blocks beyond the window.
+    /// Fills the link's queue up to `room` more requests with blocks beyond the window; answers how many were asked for.
     pub(super) fn ask_ahead(
         &mut self,
         now: Instant,
@@ -20,20 +25,64 @@ impl Engine {
         zones: &Zones,
         typical: f64,
         actions: &mut Vec<Action>,
-    ) {
+    ) -> usize {
         let mut picks: Vec<BlockRef> = Vec::with_capacity(room);
+        self.failed_ahead(link, room, &mut picks);
         self.begun_ahead(link, room, zones, &mut picks);
         self.rarest_ahead(link, room, zones, &mut picks);
         if picks.is_empty() {
             self.end_game(now, link, room, typical, &mut picks);
         }
+        let asked = picks.len();
         for block in picks {
             self.ask(now, link, block, typical, actions);
+        }
+        asked
+    }
+
+    /// A viewer of whom nobody wants anything, although not all have everything: it came last, and has only what the others have
+    /// watched. Only with a server at hand, which brings what is put off, and only until it has enough: who wants nothing of
+    /// that wants nothing.
+    pub(super) fn gives_nothing(&self, zones: &Zones) -> bool {
+        let lacks = |l: &Link| !l.has.is_full();
+        let here = || self.board.verified().iter().filter(|p| self.is_ahead(zones, *p));
+        let begun = || self.board.begun().keys().filter(|p| self.is_ahead(zones, **p)).count();
+        self.position.phase == Phase::Playing
+            && self.servers.usable()
+            && self.links.values().all(|l| !l.peer_interested)
+            && self.links.values().any(lacks)
+            && here().take(EARN_MOST).count() + begun() < EARN_MOST
+    }
+
+    /// Before what is due, the rarest: something to give, so that the swarm has use of this viewer's upload and, choking as it
+    /// does, a reason to serve it. It costs nothing: a byte is needed once, and whoever brings this one lets the server
+    /// bring another. 5 % of a swarm's upload lay idle in viewers of the first tenth of a film of five minutes.
+    pub(super) fn earn(&mut self, now: Instant, zones: &Zones, pass: &mut Pass, actions: &mut Vec<Action>) {
+        for c in &mut pass.links {
+            if !self.gives_nothing(zones) {
+                break;
+            }
+            let room = std::mem::take(&mut c.room);
+            self.ask_ahead(now, c.link, room, zones, pass.typical, actions);
         }
     }
 
     fn is_ahead(&self, zones: &Zones, p: PieceIndex) -> bool {
         zones.of_piece(self.board.layout().piece_range(p)) == Zone::Ahead
+    }
+
+    /// Pieces that failed come before all else that does not press, wherever the clock is by now: until their next copy is
+    /// here, a liar goes on.
+    fn failed_ahead(&self, link: LinkId, room: usize, picks: &mut Vec<BlockRef>) {
+        let Some(l) = self.links.get(&link) else { return };
+        for (piece, _) in self.board.retries().iter().filter(|(p, _)| l.answers(*p) && self.wanted(*p)) {
+            let blocks = (0..self.board.layout().block_count(piece)).map(|block| BlockRef { piece, block });
+            let free = blocks.filter(|b| self.board.is_free(*b) && self.board.admits(*b, link));
+            picks.extend(free.take(room - picks.len()));
+            if picks.len() >= room {
+                return;
+            }
+        }
     }
 
     /// Free blocks of begun pieces: what is begun is finished first, since only whole pieces can be given on.
@@ -43,7 +92,7 @@ impl Engine {
             if picks.len() >= room {
                 break;
             }
-            if !l.answers(piece) || !self.board.admits(piece, link) || !self.is_ahead(zones, piece) {
+            if !l.answers(piece) || self.board.failed(piece) || !self.is_ahead(zones, piece) {
                 continue;
             }
             let free = g.cells.iter().enumerate().filter(|(_, c)| c.free() && !c.tried.contains(&link));
@@ -56,7 +105,9 @@ impl Engine {
         let Some(l) = self.links.get(&link) else { return };
         let layout = *self.board.layout();
         let mut passed = Vec::new();
+        let failed = self.board.retries();
         let mut take = |p: PieceIndex, picks: &mut Vec<BlockRef>| match zones.of_piece(layout.piece_range(p)) {
+            _ if failed.get(p).is_some() => {}
             Zone::Ahead => {
                 let blocks = (0..layout.block_count(p)).map(|block| BlockRef { piece: p, block });
                 picks.extend(blocks.take(room.saturating_sub(picks.len())));
@@ -112,7 +163,7 @@ impl Engine {
         let own = l.eta(now, typical, &self.config) + self.block_s(now, l, typical);
         let mut last: Vec<(f64, BlockRef)> = Vec::new();
         for (piece, g) in self.board.begun() {
-            if g.checking || !l.answers(*piece) || g.parole.is_some() {
+            if g.checking || !l.answers(*piece) || self.board.failed(*piece) {
                 continue;
             }
             for (i, c) in g.cells.iter().enumerate() {

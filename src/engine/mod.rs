@@ -17,13 +17,16 @@ mod availability;
 mod bid;
 mod board;
 pub mod config;
+mod evidence;
 mod fast;
 mod forecast;
+mod grants;
 mod hedge;
 mod links;
 mod peers;
 mod playout;
 mod priority;
+mod retry;
 pub(crate) mod rng;
 mod schedule;
 mod server;
@@ -53,9 +56,6 @@ use snapshot::{BidRecord, Totals};
 use zones::Position;
 
 use crate::units::{BlockRef, ByteRange, Instant, Layout, LinkId, PieceIndex, PieceSet};
-
-/// How often time alone can change a decision.
-const TICK: Duration = Duration::from_millis(100);
 
 /// All state about who has what, what was asked of whom, how fast each source is, where the playhead is.
 pub struct Engine {
@@ -144,12 +144,14 @@ impl Engine {
     /// When time alone may change a decision: send a [`Event::Tick`] then. `None` while nothing is going on.
     pub fn next_wakeup(&self) -> Option<Instant> {
         let moving = matches!(self.position.phase, Phase::Playing) || self.position.waits();
-        let busy = self.links.values().any(|l| !l.asks.is_empty() || !l.wishes.is_empty()) || self.servers.busy();
         let fading = self.swarm_gauge.get() + self.server_gauge.get() + self.upload_gauge.get() > 0.0;
+        // Asked after each event, while it nearly always plays: the links are looked at last.
+        let busy = || self.servers.busy() || self.links.values().any(|l| !l.asks.is_empty() || !l.wishes.is_empty());
         let last = self.last_tick.unwrap_or_default();
-        if self.position.file.is_some() && (moving || busy || fading) {
+        if self.position.file.is_some() && (moving || fading || busy()) {
             let pressed = self.passes.next().filter(|_| self.stirred);
-            return Some(pressed.unwrap_or(last + TICK).min(last + TICK));
+            let tick = last + self.config.tick;
+            return Some(pressed.unwrap_or(tick).min(tick));
         }
         // Choking rounds go on while anybody wants something of ours.
         self.links.values().any(|l| l.peer_interested).then(|| last + Duration::from_secs(1))
@@ -224,17 +226,20 @@ impl Engine {
             }
             Event::BlockUnrequested { link, piece, begin, len } => self.drop_wish(link, Wish { piece, begin, len }),
             Event::BlockSent { link, len } => self.note_sent(link, len),
-            Event::Sums { piece, sums } => self.note_sums(piece, sums, actions),
+            Event::Sums { piece, sums } => self.note_sums(now, piece, sums, actions),
             Event::Limits { up, down } => self.limits = Limits { up, down },
             Event::PieceVerified { piece } => self.piece_verified(piece, actions),
-            Event::PieceCorrupt { piece } => self.piece_corrupt(piece, actions),
+            Event::PieceCorrupt { piece } => self.piece_corrupt(now, piece, actions),
             Event::OriginUp { origin, .. } if self.trust.dropped.contains(&origin) => {}
-            Event::OriginUp { origin, bidding, rtt } => self.servers.up(origin, bidding, rtt, self.trust.suspect),
+            Event::OriginUp { origin, bidding, rtt } => {
+                self.servers.up(origin, bidding, rtt, self.trust.suspect, &self.config)
+            }
             Event::OriginDown { origin } => self.origin_down(origin),
             Event::ServerBytes { fetch, upto } => self.server_bytes(now, fetch, upto, actions),
             Event::ServerDone { fetch } => self.fetch_done(now, fetch, actions),
             Event::ServerFailed { fetch } => self.fetch_failed(now, fetch),
-            Event::Granted { origin, bits, expires } => self.granted(now, origin, bits, expires),
+            Event::Granted { origin, grant, bits, expires } => self.granted(now, origin, grant, bits, expires),
+            Event::BidFailed { origin, plain } => self.bid_failed(now, origin, plain),
             Event::FileChosen { range } => {
                 self.position =
                     Position { file: Some(range), reader_at: range.start, told: now, ..Position::default() };
@@ -263,7 +268,7 @@ impl Engine {
 
     /// All decisions, from the most pressing on.
     fn decide(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        let tick = self.last_tick.is_none_or(|t| now.since(t) >= TICK);
+        let tick = self.last_tick.is_none_or(|t| now.since(t) >= self.config.tick);
         if tick {
             self.last_tick = Some(now);
             self.swarm_gauge.fold(now);
@@ -276,6 +281,8 @@ impl Engine {
             }
             self.expire(now, actions);
             self.release(now, actions);
+            self.expire_bids(now);
+            self.expire_fetches(now, actions);
         }
         if self.position.file.is_none() || self.position.phase == Phase::Ended {
             self.stirred = false;
@@ -321,7 +328,7 @@ impl Engine {
     /// [`Event::BlockDuplicate`].
     pub fn takes(&self, link: LinkId, block: BlockRef) -> bool {
         let banned = self.links.get(&link).is_some_and(|l| l.banned);
-        !self.has_block(block) && !banned && self.board.takes(block.piece, link)
+        !self.has_block(block) && !banned && self.board.takes(block, link)
     }
 
     /// Whether nothing of the piece was asked for or received in this run.

@@ -56,6 +56,8 @@ pub struct StreamConfig {
     /// Bytes per second to peers, and from peers and servers together; `None` is unlimited.
     pub up_limit: Option<u64>,
     pub down_limit: Option<u64>,
+    /// Whether peers are held back while server bytes are due; off only to measure what that gains.
+    pub priority: bool,
     /// Which way packets leave, and who may not be met.
     pub network: Network,
 }

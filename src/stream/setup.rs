@@ -13,7 +13,7 @@ use tokio::sync::mpsc::{self, UnboundedReceiver};
 use super::driver::{Driver, Parts};
 use super::{Order, Shared, StreamConfig, StreamError, StreamSource, StreamStatus};
 use crate::engine::{Engine, Event};
-use crate::origin::{get_small, probe_url};
+use crate::origin::{Bidder, get_small, probe_url};
 use crate::swarm::Swarm;
 use crate::swarm::api::{KnownTorrent, LinkInfo, SwarmConfig, SwarmEvent};
 use crate::torrent::{DiskPool, Magnet, Metainfo, Store, StoreError};
@@ -73,6 +73,7 @@ pub(super) async fn run(
             plain_url.as_deref(),
             &config.web_seeds,
             &config.network.route,
+            bidder(&meta),
             &origin_tx,
         )
     } else {
@@ -80,7 +81,8 @@ pub(super) async fn run(
     };
     let store = Arc::new(store);
     let seed = seed_of(&meta);
-    let mut engine = Engine::new(meta.layout, have, seed, crate::engine::Config::default());
+    let rules = crate::engine::Config { priority: config.priority, ..Default::default() };
+    let mut engine = Engine::new(meta.layout, have, seed, rules);
     engine.set_padding(meta.files.iter().filter(|f| f.padding && !f.range.is_empty()).map(|f| f.range).collect());
     shared.known.store(Some(Arc::new((meta.clone(), store.clone()))));
     (shared.wake)();
@@ -215,6 +217,11 @@ impl Prelude {
             }
         }
     }
+}
+
+/// Who bids: an id drawn for this stream alone, so that nobody can tell two streams of one viewer.
+fn bidder(meta: &Metainfo) -> Bidder {
+    Bidder { viewer: format!("{:032x}", rand::random::<u128>()), info_hash: meta.info_hash.to_string() }
 }
 
 /// Ties are broken by the torrent and the process: viewers of one film do not all want the same rare piece first.
