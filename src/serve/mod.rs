@@ -6,6 +6,8 @@
 mod auth;
 pub mod bids;
 pub mod descriptors;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 pub mod gate;
 mod http;
 pub mod metrics;

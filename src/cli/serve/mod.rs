@@ -4,6 +4,7 @@ mod run;
 mod seeds;
 
 use std::ffi::OsString;
+use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
@@ -154,7 +155,8 @@ fn log(form: LogForm) {
         eprintln!("SLUICEGATE_LOG is not understood: {e}.");
         tracing_subscriber::EnvFilter::new("sluicegate=info,warn")
     });
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let colours = std::io::stderr().is_terminal();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr);
     match form {
         LogForm::Text => log.init(),
         LogForm::Json => log.json().flatten_event(true).init(),

@@ -29,6 +29,12 @@ pub use connections::{ConnectionLimits, Connections};
 pub use counts::HttpCounts;
 pub use listen::{Listening, accept};
 pub use visitor::{NotANetwork, Proxies};
+#[cfg(any(test, fuzzing))]
+pub(super) use {
+    conditional::{Verdict, judge},
+    range::{MAX_RANGES, Wanted, parse as parse_range},
+    visitor::visitor,
+};
 
 use self::connections::InAnswer;
 use self::log::Told;
