@@ -4,6 +4,7 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use super::gate::GateCounts;
 use super::http::HttpCounts;
 
 /// All that is counted; cheap to clone its parts.
@@ -12,6 +13,8 @@ pub struct Metrics {
     registry: Registry,
     /// Connections open now.
     pub connections: Gauge,
+    /// Of bids, grants and bytes.
+    pub gate: GateCounts,
     /// Of requests and connections.
     pub http: HttpCounts,
 }
@@ -22,7 +25,8 @@ impl Default for Metrics {
         let connections = Gauge::default();
         registry.register("connections", "Connections open now", connections.clone());
         let http = HttpCounts::register(&mut registry);
-        Self { registry, connections, http }
+        let gate = GateCounts::register(&mut registry);
+        Self { registry, connections, gate, http }
     }
 }
 

@@ -3,6 +3,7 @@
 //! Invariants: nothing outside what was named is served, whatever links lie in it; the server as a whole never sends file
 //! bytes faster than its capacity; after shutdown nothing of it is left.
 
+pub mod allocate;
 mod auth;
 pub mod bids;
 pub mod descriptors;
@@ -11,7 +12,6 @@ pub(crate) mod fuzz;
 pub mod gate;
 mod http;
 pub mod metrics;
-mod pace;
 pub mod source;
 mod tls;
 pub mod torrents;
