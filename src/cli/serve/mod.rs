@@ -117,6 +117,10 @@ pub struct ServeArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     max_per_address: Option<u32>,
 
+    /// Viewers of one address share at most so many even shares of the capacity; 0 lifts that.
+    #[arg(long, value_name = "N")]
+    viewers_per_address: Option<u32>,
+
     /// When asked to end, let answers go on for so long.
     #[arg(long, value_name = "SECS", value_parser = seconds, default_value = "30")]
     grace: Duration,

@@ -25,9 +25,6 @@ use super::visitor::is_proxy;
 use super::{Door, Site};
 use crate::serve::tls::Tls;
 
-/// For a whole request head, as hyper counts it, from the moment the connection is free for one.
-const HEAD_TIME: Duration = Duration::from_secs(60);
-
 /// A TLS handshake is two round trips.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 
@@ -157,7 +154,8 @@ impl Listening {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let mut builder = Builder::new(TokioExecutor::new());
-        builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIME).max_buf_size(BUFFER);
+        // Heads that do not end are `Connections::sweep`'s, as all that is idle.
+        builder.http1().header_read_timeout(None).max_buf_size(BUFFER);
         builder
             .http2()
             .timer(TokioTimer::new())
