@@ -131,21 +131,25 @@ impl Listening {
     }
 
     async fn speak(&self, tcp: TcpStream, from: IpAddr, connection: Connection) {
-        let Some(tls) = &self.tls else { return self.http(tcp, from, connection).await };
-        let closing = connection.closing().clone();
+        match &self.tls {
+            None => self.http(tcp, from, connection).await,
+            // Elsewhere: ten thousand connections without TLS need not have room for it.
+            Some(tls) => Box::pin(self.shake(tls, tcp, from, connection)).await,
+        }
+    }
+
+    async fn shake(&self, tls: &Tls, tcp: TcpStream, from: IpAddr, connection: Connection) {
         let shaken = tokio::select! {
-            () = closing.cancelled() => return,
+            () = connection.closing().cancelled() => return,
             () = self.ending.cancelled() => return,
             shaken = tokio::time::timeout(HANDSHAKE_TIME, tls.acceptor().accept(tcp)) => shaken,
         };
         match shaken {
-            Ok(Ok(tls)) => self.http(tls, from, connection).await,
-            Ok(Err(e)) => {
-                self.site.gate.metrics().http.refused("tls");
-                tracing::debug!(%from, "no TLS: {e}");
-            }
-            Err(_) => self.site.gate.metrics().http.refused("tls"),
+            Ok(Ok(tls)) => return Box::pin(self.http(tls, from, connection)).await,
+            Ok(Err(e)) => tracing::debug!(%from, "no TLS: {e}"),
+            Err(_) => {}
         }
+        self.site.gate.metrics().http.refused("tls");
     }
 
     /// HTTP/1.1 or HTTP/2, whichever the client begins with.

@@ -129,7 +129,8 @@ impl Site {
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         match object {
             Some(sending) => {
-                *response.body_mut() = body::body(sending.parts, sending.object, sending.turn, visit, sending.room);
+                let file::Sending { parts, object, turn, room } = *sending;
+                *response.body_mut() = body::body(parts, object, turn, visit, room);
             }
             None => visit.told.whole(),
         }
@@ -246,7 +247,7 @@ async fn limited(body: Body) -> Result<Vec<u8>, Refused> {
 enum Routed {
     Done(Response<Body>),
     /// The head, and what its body is to be made of.
-    File(Response<Body>, file::Sending),
+    File(Response<Body>, Box<file::Sending>),
 }
 
 /// A request that is not answered with what it asked for.
