@@ -19,7 +19,9 @@ impl World {
     /// `from` allows `to` its set, over the lane that leads there; between engines only.
     pub(super) fn allow(&mut self, from: u32, to: u32, key: LaneKey) {
         let layout = self.film.layout;
-        let [Actor::Host(giver), Actor::Host(taker)] = [from, to].map(|n| &self.nodes[n as usize].actor) else { return };
+        let [Actor::Host(giver), Actor::Host(taker)] = [from, to].map(|n| &self.nodes[n as usize].actor) else {
+            return;
+        };
         if taker.store.verified.count() >= SET || self.group(from).is_some_and(|g| g.rides) {
             return;
         }

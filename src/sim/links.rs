@@ -15,15 +15,29 @@ pub(super) enum Message {
     Have(PieceIndex),
     Choke(bool),
     Interested(bool),
-    Request { piece: PieceIndex, begin: u32, len: u32 },
-    Cancel { piece: PieceIndex, begin: u32, len: u32 },
+    Request {
+        piece: PieceIndex,
+        begin: u32,
+        len: u32,
+    },
+    Cancel {
+        piece: PieceIndex,
+        begin: u32,
+        len: u32,
+    },
     Reject(BlockRef),
     /// The piece is answered although choked (BEP 6).
     Allowed(PieceIndex),
-    Fetch { fetch: FetchId, range: ByteRange },
+    Fetch {
+        fetch: FetchId,
+        range: ByteRange,
+    },
     Abort(FetchId),
     Bid(Bid),
-    Granted { bits: u64, expires: Instant },
+    Granted {
+        bits: u64,
+        expires: Instant,
+    },
 }
 
 /// One link between two nodes.

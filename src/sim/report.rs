@@ -43,7 +43,19 @@ impl World {
         let banned = h.banned.iter().copied().collect();
         let pieces = h.store.verified.count();
         let totals = h.engine.totals();
-        self.outcomes.push(Outcome { node: n, group, totals, counts, banned, seen, pieces, opening, up, arrivals, faults });
+        self.outcomes.push(Outcome {
+            node: n,
+            group,
+            totals,
+            counts,
+            banned,
+            seen,
+            pieces,
+            opening,
+            up,
+            arrivals,
+            faults,
+        });
     }
 
     /// Ends the world and says what came of it.

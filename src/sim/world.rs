@@ -23,7 +23,9 @@ use super::store::Store;
 use super::trace::Trace;
 use super::watch::Watch;
 use crate::engine::{Config, Engine, Event};
-use crate::units::{BLOCK_LEN, BlockRef, ByteRange, FetchId, Instant, LinkId, MediaTime, OriginId, PieceIndex, PieceSet};
+use crate::units::{
+    BLOCK_LEN, BlockRef, ByteRange, FetchId, Instant, LinkId, MediaTime, OriginId, PieceIndex, PieceSet,
+};
 
 /// Bits per second in bytes.
 pub(super) const MBIT: f64 = 125_000.0;
