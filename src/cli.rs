@@ -5,6 +5,7 @@ mod create;
 mod info;
 #[cfg(feature = "gui")]
 mod play;
+mod simulate;
 
 use std::ffi::OsString;
 #[cfg(feature = "gui")]
@@ -62,6 +63,8 @@ enum Do {
     Info(InfoArgs),
     /// Make a torrent and a magnet link of a file or folder.
     Create(Box<create::CreateArgs>),
+    /// Run swarms of viewers against an origin in virtual time, with the player's own engine.
+    Simulate(Box<simulate::SimulateArgs>),
 }
 
 #[cfg(feature = "gui")]
@@ -219,6 +222,7 @@ pub fn run(entered: Instant) -> u8 {
     match cli.command {
         Some(Do::Info(args)) => info::run(&args.uri, args.json),
         Some(Do::Create(args)) => create::run(*args),
+        Some(Do::Simulate(args)) => simulate::run(*args),
         #[cfg(feature = "gui")]
         Some(Do::Play(args)) => play::play(*args, entered),
         #[cfg(feature = "gui")]
@@ -272,6 +276,8 @@ mod tests {
             "sluicegate create x -o y.torrent --tracker http://a/announce,udp://b:1 -t udp://c:2 --web-seed http://h/ --private",
             "sluicegate create x --piece-size 256K --comment hi --name film --node router.example:6881 --node [::1]:5 --magnet",
             "sluicegate create x --piece-size auto --json --align --date --force",
+            "sluicegate simulate laws --seed 7 --out d --quick --most 100",
+            "sluicegate simulate swarm.toml",
         ] {
             Cli::try_parse_from(line.split(' ')).unwrap();
         }
@@ -288,6 +294,8 @@ mod tests {
             "sluicegate create x --node router.example",
             "sluicegate create x --node h:1 --private",
             "sluicegate create x --magnet --json",
+            "sluicegate simulate",
+            "sluicegate simulate laws --seed -1",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
         }

@@ -79,6 +79,13 @@ pub(super) struct Pass {
     pub typical: f64,
 }
 
+/// When a request should be answered, seconds from now: on average, and all but surely.
+#[derive(Debug, Clone, Copy)]
+struct Finish {
+    finish: f64,
+    surely: f64,
+}
+
 /// What one pass found.
 #[derive(Default)]
 pub(super) struct Plan {
@@ -113,7 +120,7 @@ impl Engine {
         if std::mem::take(&mut self.restart) {
             self.cancel_stale(&agenda, actions);
         }
-        let urgent_s = self.config.urgent.as_secs_f64();
+        let [urgent_s, comfort_s] = [self.config.urgent, self.config.comfort].map(|d| d.as_secs_f64());
         let missing = agenda.pieces().iter().find(|d| !self.board.is_here(d.piece));
         let pressing = missing.is_some_and(|d| d.in_s < urgent_s);
         let typical = self.typical_rate(now);
@@ -137,16 +144,23 @@ impl Engine {
             agenda.blocks(*piece, |block| !self.board.block_here(BlockRef { piece: piece.piece, block }), &mut blocks);
             let urgent = piece.in_s < urgent_s;
             for d in &blocks {
-                if let Some(finish) = self.expected(now, d.block, &finishes) {
-                    if urgent && self.hedge(now, d, finish, &mut pass, actions) {
-                        continue;
-                    }
-                    // Late pieces are completed, not replaced: only what a peer will miss goes to the server as well, and
-                    // only where that saves enough, since what the peer has sent by then comes twice.
+                if let Some(Finish { finish, surely }) = self.expected(now, d.block, &finishes) {
                     let asked = self.board.cell(d.block).is_some_and(|c| c.fetch.is_none());
-                    let gain = finish - self.config.completing_gain.as_secs_f64();
-                    if asked && d.own_s < urgent_s && finish > d.in_s && self.server_first(now, gain, &plan) {
+                    // Who was asked has yet to show what it can do, and a moment later the server, too, would be late: links that
+                    // were all guesses held a picture up for seconds, hedged among each other, with a server idle.
+                    let server_s = self.servers.time_for(now, plan.miss.len() + 1, &self.config);
+                    let last_call = asked && d.own_s < urgent_s && d.own_s < server_s + comfort_s;
+                    if last_call && surely > d.own_s && self.server_first(now, surely, &plan) {
                         plan.miss.push(*d);
+                    } else if urgent && self.hedge(now, d, finish, &mut pass, actions) {
+                        continue;
+                    } else {
+                        // Late pieces are completed, not replaced: only what a peer will miss goes to the server as well, and
+                        // only where that saves enough, since what the peer has sent by then comes twice.
+                        let gain = finish - self.config.completing_gain.as_secs_f64();
+                        if asked && d.own_s < urgent_s && finish > d.in_s && self.server_first(now, gain, &plan) {
+                            plan.miss.push(*d);
+                        }
                     }
                     plan.late |= finish > d.in_s.max(self.grace());
                     continue;
@@ -274,29 +288,33 @@ impl Engine {
         able.map(|l| self.candidate(now, l, pressing, typical)).collect()
     }
 
-    /// When each outstanding request should be answered, seconds from now; sorted by block.
-    fn finishes(&self, now: Instant, typical: f64) -> Vec<(BlockRef, f64)> {
+    /// When each outstanding request should be answered; sorted by block.
+    fn finishes(&self, now: Instant, typical: f64) -> Vec<(BlockRef, Finish)> {
         let mut all = Vec::new();
         for l in self.links.values().filter(|l| !l.asks.is_empty()) {
             let first = l.eta_at(now, 0, typical, &self.config);
             let block_s = self.block_s(now, l, typical);
-            let finish = |i: usize, a: &Ask| first + (i + 1) as f64 * block_s + self.overdue(now, a);
+            let young = self.config.young_deviation.as_secs_f64();
+            let slack = self.config.miss_deviations * l.lateness.mean().map_or(young, |_| l.lateness.dev());
             // What is overdue is expected as late again as it is already.
-            all.extend(l.asks.iter().enumerate().map(|(i, a)| (a.block, finish(i, a))));
+            let finish = |i: usize, a: &Ask| first + (i + 1) as f64 * block_s + self.overdue(now, a);
+            let both = |finish: f64| Finish { finish, surely: finish + slack };
+            all.extend(l.asks.iter().enumerate().map(|(i, a)| (a.block, both(finish(i, a)))));
         }
-        all.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
+        all.sort_by(|a: &(BlockRef, Finish), b| a.0.cmp(&b.0).then(a.1.finish.total_cmp(&b.1.finish)));
         all
     }
 
-    /// Seconds until the block should be here from whom it was asked; `None` when it is on nobody's list.
-    fn expected(&self, now: Instant, block: BlockRef, finishes: &[(BlockRef, f64)]) -> Option<f64> {
+    /// When the block should be here from whom it was asked; `None` when it is on nobody's list.
+    fn expected(&self, now: Instant, block: BlockRef, finishes: &[(BlockRef, Finish)]) -> Option<Finish> {
         let cell = self.board.cell(block).filter(|c| !c.free())?;
         let by_server = cell
             .fetch
-            .and_then(|f| self.servers.expected(now, f, self.board.layout().block_range(block).end, &self.config));
+            .and_then(|f| self.servers.expected(now, f, self.board.layout().block_range(block).end, &self.config))
+            .map(|finish| Finish { finish, surely: finish });
         let first = finishes.partition_point(|f| f.0 < block);
         let by_links = finishes.get(first).filter(|f| f.0 == block).map(|f| f.1);
-        by_links.into_iter().chain(by_server).min_by(f64::total_cmp)
+        by_links.into_iter().chain(by_server).min_by(|a, b| a.finish.total_cmp(&b.finish))
     }
 
     pub(super) fn ask_of(&self, link: LinkId, block: BlockRef) -> Option<&Ask> {

@@ -61,7 +61,7 @@ impl Swarm {
             delay_ms: 5.0,
             delay_ms_most: 40.0,
             links: 25,
-            viewing: Viewing { leaves: true, ahead: 7.5, ..Viewing::default() },
+            viewing: Viewing { leaves: true, ahead: 15.0, ..Viewing::default() },
             ..Group::default()
         }
     }

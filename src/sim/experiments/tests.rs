@@ -12,7 +12,7 @@ fn plan(monitor: &mut ()) -> Plan<'_> {
 
 #[test]
 fn one_viewer_takes_of_the_server_what_its_swarm_lacks() {
-    for s in shares(&[0.5, 1.0, 1.5, 2.0], 120.0, &mut plan(&mut ())).unwrap() {
+    for s in shares(&[0.5, 1.0, 1.5, 2.0], 400.0, &mut plan(&mut ())).unwrap() {
         assert!(s.server_share <= s.bound + 0.05 && s.stalled_s == 0.0, "{s:?}");
         assert!(s.server_share < s.random_order);
     }
@@ -25,7 +25,7 @@ fn random_order_costs_what_the_literature_says() {
 
 #[test]
 fn a_swarm_short_of_upload_puts_nearly_all_of_it_to_use_as_the_fluid_says() {
-    let swarm = Swarm { viewers: 40, mean_upload: 0.7, warm: 60.0, measured: 60.0, ..Swarm::default() };
+    let swarm = Swarm { viewers: 30, mean_upload: 0.7, warm: 150.0, measured: 150.0, ..Swarm::default() };
     let (m, _) = swarm.measure(5, "", &mut plan(&mut ())).unwrap();
     assert!(m.utilisation() > 0.9 && m.duplicates < 0.03, "{m:?}");
     let fluid = Fluid {
@@ -38,7 +38,7 @@ fn a_swarm_short_of_upload_puts_nearly_all_of_it_to_use_as_the_fluid_says() {
     };
     let flow = fluid.mean(1, 50);
     let (real, model) = ((m.server + m.opening) / m.watching, flow.server / flow.watching);
-    assert!((real - model).abs() < 0.1, "{real} of the film's rate per viewer, {model} by the fluid: {m:?}");
+    assert!((real - model).abs() < 0.12, "{real} of the film's rate per viewer, {model} by the fluid: {m:?}");
 }
 
 #[test]
