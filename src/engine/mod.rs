@@ -141,10 +141,11 @@ impl Engine {
     /// When time alone may change a decision: send a [`Event::Tick`] then. `None` while nothing is going on.
     pub fn next_wakeup(&self) -> Option<Instant> {
         let moving = matches!(self.position.phase, Phase::Playing) || self.position.waits();
-        let busy = self.links.values().any(|l| !l.asks.is_empty() || !l.wishes.is_empty()) || self.servers.busy();
         let fading = self.swarm_gauge.get() + self.server_gauge.get() + self.upload_gauge.get() > 0.0;
+        // Asked after each event, while it nearly always plays: the links are looked at last.
+        let busy = || self.servers.busy() || self.links.values().any(|l| !l.asks.is_empty() || !l.wishes.is_empty());
         let last = self.last_tick.unwrap_or_default();
-        if self.position.file.is_some() && (moving || busy || fading) {
+        if self.position.file.is_some() && (moving || fading || busy()) {
             let pressed = self.passes.next().filter(|_| self.stirred);
             let tick = last + self.config.tick;
             return Some(pressed.unwrap_or(tick).min(tick));

@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::agenda::{Agenda, Due};
+use super::board::{Cell, Giver};
 use super::links::{Ask, Link};
 use super::zones::Zones;
 use super::{Action, Engine};
@@ -86,6 +87,10 @@ struct Finish {
     surely: f64,
 }
 
+fn of_peer(cell: &Cell) -> bool {
+    matches!(cell.here, Some(Giver::Link(_)))
+}
+
 /// What one pass found.
 #[derive(Default)]
 pub(super) struct Plan {
@@ -136,21 +141,21 @@ impl Engine {
             if self.board.is_here(piece.piece) {
                 continue;
             }
-            able.clear();
-            able.extend((0..pass.links.len()).filter(|i| {
-                let link = pass.links[*i].link;
-                self.links.get(&link).is_some_and(|l| l.answers(piece.piece)) && self.board.admits(piece.piece, link)
-            }));
             agenda.blocks(*piece, |block| !self.board.block_here(BlockRef { piece: piece.piece, block }), &mut blocks);
             let urgent = piece.in_s < urgent_s;
+            let mixed = urgent && self.board.get(piece.piece).is_some_and(|g| g.cells.iter().any(of_peer));
+            able.clear();
+            let mut able_known = false;
             for d in &blocks {
                 if let Some(Finish { finish, surely }) = self.expected(now, d.block, &finishes) {
                     let asked = self.board.cell(d.block).is_some_and(|c| c.fetch.is_none());
                     // Who was asked has yet to show what it can do, and a moment later the server, too, would be late: links that
                     // were all guesses held a picture up for seconds, hedged among each other, with a server idle.
                     let server_s = self.servers.time_for(now, plan.miss.len() + 1, &self.config);
-                    let last_call = asked && d.own_s < urgent_s && d.own_s < server_s + comfort_s;
-                    if last_call && surely > d.own_s && self.server_first(now, surely, &plan) {
+                    // What peers brought of a piece is played once all of it is here: the rest is due when the first byte is.
+                    let due_s = if mixed { d.in_s } else { d.own_s };
+                    let last_call = asked && due_s < urgent_s && due_s < server_s + comfort_s;
+                    if last_call && surely > due_s && self.server_first(now, surely, &plan) {
                         plan.miss.push(*d);
                     } else if urgent && self.hedge(now, d, finish, &mut pass, actions) {
                         continue;
@@ -164,6 +169,14 @@ impl Engine {
                     }
                     plan.late |= finish > d.in_s.max(self.grace());
                     continue;
+                }
+                // In steady play most blocks are on their way: who could bring one is looked for when one is not.
+                if !std::mem::replace(&mut able_known, true) {
+                    able.extend((0..pass.links.len()).filter(|i| {
+                        let link = pass.links[*i].link;
+                        let answers = self.links.get(&link).is_some_and(|l| l.answers(piece.piece));
+                        answers && self.board.admits(piece.piece, link)
+                    }));
                 }
                 // The link that would finish it first.
                 let rank = |i: usize| pass.links[i].rank();

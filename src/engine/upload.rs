@@ -127,6 +127,9 @@ impl Engine {
 
     /// Hands out what may be sent now: a few blocks per link, more when they are in the socket. Links take turns.
     pub(super) fn serve_wishes(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        if self.upload.waiting.is_empty() {
+            return;
+        }
         let links = &self.links;
         self.upload.waiting.retain(|l| links.get(l).is_some_and(|l| !l.wishes.is_empty()));
         if self.upload.waiting.is_empty() {

@@ -2,7 +2,8 @@
 //!
 //! Differences of two counts are what happened between them: what went by since is summed over nodes that left as well.
 
-use super::world::{Actor, World};
+use super::node::Actor;
+use super::world::World;
 use crate::engine::Phase;
 use crate::units::Instant;
 
@@ -34,31 +35,38 @@ pub struct Census {
 impl World {
     /// Counts.
     pub fn census(&mut self) -> Census {
-        let mut c = Census { at: self.now, ..Census::default() };
-        for o in self.outcomes.iter() {
-            if let Some(s) = &o.seen {
+        let now = self.now();
+        let mut c = Census { at: now, ..Census::default() };
+        // Fractions are added in the order of the nodes, however these are shared out.
+        let mut fractions: Vec<(u32, [f64; 3])> = Vec::new();
+        let (film, shards) = self.all();
+        let layout = film.layout;
+        for shard in shards {
+            for o in &shard.log.outcomes {
+                let Some(s) = &o.seen else { continue };
                 c.add(&o.totals);
                 c.opening += o.opening;
-                c.played += s.played;
-                c.stood += s.stalled;
+                fractions.push((o.node, [0.0, s.played, s.stalled]));
+            }
+            for node in &mut shard.nodes {
+                let Actor::Host(h) = &mut node.actor else { continue };
+                let Some(p) = &h.player else { continue };
+                c.add(&h.engine.totals());
+                c.opening += h.opening;
+                fractions.push((node.id, [node.up, p.seen.played, p.seen.stalled + p.stands(now)]));
+                c.present += 1;
+                c.watching += u32::from(p.phase != Phase::Ended);
+                c.stalled += u32::from(p.phase == Phase::Stalled);
+                let from = p.offset();
+                let here = h.store.verified.iter().map(|i| layout.piece_range(i));
+                c.ahead += here.filter(|r| r.end > from).map(|r| r.end - r.start.max(from)).sum::<u64>();
             }
         }
-        let now = self.now;
-        let layout = self.film.layout;
-        for node in &mut self.nodes {
-            let Actor::Host(h) = &mut node.actor else { continue };
-            let Some(p) = &h.player else { continue };
-            c.add(&h.engine.totals());
-            c.opening += h.opening;
-            c.played += p.seen.played;
-            c.stood += p.seen.stalled + p.stands(now);
-            c.present += 1;
-            c.capacity += node.up;
-            c.watching += u32::from(p.phase != Phase::Ended);
-            c.stalled += u32::from(p.phase == Phase::Stalled);
-            let from = p.offset();
-            let here = h.store.verified.iter().map(|i| layout.piece_range(i));
-            c.ahead += here.filter(|r| r.end > from).map(|r| r.end - r.start.max(from)).sum::<u64>();
+        fractions.sort_by_key(|f| f.0);
+        for (_, [capacity, played, stood]) in fractions {
+            c.capacity += capacity;
+            c.played += played;
+            c.stood += stood;
         }
         c
     }

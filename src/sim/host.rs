@@ -2,14 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::links::Book;
 use super::player::Player;
 use super::record::Recorder;
-use super::step::LaneKey;
 use super::store::{Bytes, Store};
 use super::watch::Watch;
 use crate::engine::{Engine, Event};
-use crate::units::{BlockRef, ByteRange, FetchId, Instant, Layout, LinkId};
+use crate::units::{BlockRef, ByteRange, FetchId, Instant, Layout, LinkId, PieceIndex};
 
 /// One engine and what is around it.
 pub(super) struct Host {
@@ -18,17 +16,18 @@ pub(super) struct Host {
     pub player: Option<Player>,
     pub watch: Option<Box<Watch>>,
     pub recorder: Option<Box<Recorder>>,
-    pub book: Book,
     /// Events of this moment, not handled yet.
     pub inbox: Vec<Event>,
     pub wake_at: Option<Instant>,
     pub play_at: Option<Instant>,
-    /// The lane to the origin, and what was asked of it that is still to come.
-    pub origin: Option<LaneKey>,
+    /// The link to the origin, and what was asked of it that is still to come.
+    pub origin: Option<LinkId>,
     pub fetches: BTreeMap<FetchId, ByteRange>,
     /// Nodes it will not deal with again.
     pub banned: BTreeSet<u32>,
     pub links_wanted: u32,
+    /// Pieces that peers are still to be told of.
+    pub news: Vec<PieceIndex>,
     /// When it was last woken by time alone, and whether it ever asked for that again at once.
     pub ticked: Option<Instant>,
     pub spun: bool,
