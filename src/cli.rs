@@ -5,6 +5,8 @@ mod create;
 mod info;
 #[cfg(feature = "gui")]
 mod play;
+mod serve;
+mod signals;
 mod simulate;
 
 use std::ffi::OsString;
@@ -30,6 +32,7 @@ Examples:
   sluicegate film.torrent                  or a magnet link, an info hash, a web address, a video file
   sluicegate info film.torrent             what it holds
   sluicegate create film.mkv               a torrent of your own
+  sluicegate serve film.mkv                an origin for it
   sluicegate play --headless film.torrent  without a window, measured";
 
 /// Plays a torrent as if it were a local file: the swarm carries the stream, a server fills in what it is about to miss.
@@ -65,6 +68,8 @@ enum Do {
     Create(Box<create::CreateArgs>),
     /// Run swarms of viewers against an origin in virtual time, with the player's own engine.
     Simulate(Box<simulate::SimulateArgs>),
+    /// Serve films to players over HTTP, at a capacity that they bid for.
+    Serve(Box<serve::ServeArgs>),
 }
 
 #[cfg(feature = "gui")]
@@ -216,13 +221,17 @@ pub fn run(entered: Instant) -> u8 {
             return u8::try_from(e.exit_code()).unwrap_or(2);
         }
     };
-    log();
+    // A server has a log of its own.
+    if !matches!(cli.command, Some(Do::Serve(_))) {
+        log();
+    }
     #[cfg(not(feature = "gui"))]
     let _ = entered;
     match cli.command {
         Some(Do::Info(args)) => info::run(&args.uri, args.json),
         Some(Do::Create(args)) => create::run(*args),
         Some(Do::Simulate(args)) => simulate::run(*args),
+        Some(Do::Serve(args)) => serve::run(*args),
         #[cfg(feature = "gui")]
         Some(Do::Play(args)) => play::play(*args, entered),
         #[cfg(feature = "gui")]
@@ -278,6 +287,11 @@ mod tests {
             "sluicegate create x --piece-size auto --json --align --date --force",
             "sluicegate simulate laws --seed 7 --out d --quick --most 100",
             "sluicegate simulate swarm.toml",
+            "sluicegate serve x --capacity 200Mbit/s",
+            "sluicegate serve x y s3://b/p --listen 8080 --tls-cert c --tls-key k --token-file t --log json --grace 5",
+            "sluicegate serve x --torrent-out d --tracker udp://a:1 --seed --seed-listen 6881 --up-limit 1MB/s --no-dht",
+            "sluicegate serve --sign /x --for 24h --token 12345678 --public-url https://h/",
+            "sluicegate serve x --metrics-listen 127.0.0.1:9 --trust-proxy 10.0.0.0/8 --max-connections 9 --max-per-address 3",
         ] {
             Cli::try_parse_from(line.split(' ')).unwrap();
         }
@@ -296,6 +310,14 @@ mod tests {
             "sluicegate create x --magnet --json",
             "sluicegate simulate",
             "sluicegate simulate laws --seed -1",
+            "sluicegate serve",
+            "sluicegate serve x --sign /x",
+            "sluicegate serve x --tls-cert c",
+            "sluicegate serve x --seed",
+            "sluicegate serve x --capacity 5",
+            "sluicegate serve x --for 1h",
+            "sluicegate serve --sign /x --for 1y",
+            "sluicegate serve x --max-connections 0",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
         }

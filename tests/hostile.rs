@@ -12,6 +12,8 @@ mod lies;
 mod poison;
 #[path = "hostile/silence.rs"]
 mod silence;
+#[path = "hostile/trackers.rs"]
+mod trackers;
 
 use std::path::{Path, PathBuf};
 

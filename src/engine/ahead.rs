@@ -16,7 +16,7 @@ const RAREST_TRIES: usize = 64;
 const EARN_MOST: usize = 10;
 
 impl Engine {
-    /// Fills the link's queue up to `room` more requests with blocks beyond the window.
+    /// Fills the link's queue up to `room` more requests with blocks beyond the window; answers how many were asked for.
     pub(super) fn ask_ahead(
         &mut self,
         now: Instant,
@@ -25,16 +25,19 @@ impl Engine {
         zones: &Zones,
         typical: f64,
         actions: &mut Vec<Action>,
-    ) {
+    ) -> usize {
         let mut picks: Vec<BlockRef> = Vec::with_capacity(room);
+        self.failed_ahead(link, room, &mut picks);
         self.begun_ahead(link, room, zones, &mut picks);
         self.rarest_ahead(link, room, zones, &mut picks);
         if picks.is_empty() {
             self.end_game(now, link, room, typical, &mut picks);
         }
+        let asked = picks.len();
         for block in picks {
             self.ask(now, link, block, typical, actions);
         }
+        asked
     }
 
     /// A viewer of whom nobody wants anything, although not all have everything: it came last, and has only what the others have
@@ -68,6 +71,20 @@ impl Engine {
         zones.of_piece(self.board.layout().piece_range(p)) == Zone::Ahead
     }
 
+    /// Pieces that failed come before all else that does not press, wherever the clock is by now: until their next copy is
+    /// here, a liar goes on.
+    fn failed_ahead(&self, link: LinkId, room: usize, picks: &mut Vec<BlockRef>) {
+        let Some(l) = self.links.get(&link) else { return };
+        for (piece, _) in self.board.retries().iter().filter(|(p, _)| l.answers(*p) && self.wanted(*p)) {
+            let blocks = (0..self.board.layout().block_count(piece)).map(|block| BlockRef { piece, block });
+            let free = blocks.filter(|b| self.board.is_free(*b) && self.board.admits(*b, link));
+            picks.extend(free.take(room - picks.len()));
+            if picks.len() >= room {
+                return;
+            }
+        }
+    }
+
     /// Free blocks of begun pieces: what is begun is finished first, since only whole pieces can be given on.
     fn begun_ahead(&self, link: LinkId, room: usize, zones: &Zones, picks: &mut Vec<BlockRef>) {
         let Some(l) = self.links.get(&link) else { return };
@@ -75,7 +92,7 @@ impl Engine {
             if picks.len() >= room {
                 break;
             }
-            if !l.answers(piece) || !self.board.admits(piece, link) || !self.is_ahead(zones, piece) {
+            if !l.answers(piece) || self.board.failed(piece) || !self.is_ahead(zones, piece) {
                 continue;
             }
             let free = g.cells.iter().enumerate().filter(|(_, c)| c.free() && !c.tried.contains(&link));
@@ -88,7 +105,9 @@ impl Engine {
         let Some(l) = self.links.get(&link) else { return };
         let layout = *self.board.layout();
         let mut passed = Vec::new();
+        let failed = self.board.retries();
         let mut take = |p: PieceIndex, picks: &mut Vec<BlockRef>| match zones.of_piece(layout.piece_range(p)) {
+            _ if failed.get(p).is_some() => {}
             Zone::Ahead => {
                 let blocks = (0..layout.block_count(p)).map(|block| BlockRef { piece: p, block });
                 picks.extend(blocks.take(room.saturating_sub(picks.len())));
@@ -144,7 +163,7 @@ impl Engine {
         let own = l.eta(now, typical, &self.config) + self.block_s(now, l, typical);
         let mut last: Vec<(f64, BlockRef)> = Vec::new();
         for (piece, g) in self.board.begun() {
-            if g.checking || !l.answers(*piece) || g.parole.is_some() {
+            if g.checking || !l.answers(*piece) || self.board.failed(*piece) {
                 continue;
             }
             for (i, c) in g.cells.iter().enumerate() {

@@ -74,6 +74,13 @@ impl Engine {
         if self.trust.failed.contains_key(&piece) {
             actions.push(Action::Sum { piece });
         }
+        for giver in begun.iter().flat_map(|g| &g.cells).filter_map(|c| c.here) {
+            if let Giver::Link(link) = giver
+                && let Some(l) = self.links.get_mut(&link)
+            {
+                l.proven = l.proven.saturating_add(1);
+            }
+        }
         self.forget_asks(piece, begun.as_ref());
         self.availability.take(piece);
         actions.push(Action::Playable { range: self.board.layout().piece_range(piece) });

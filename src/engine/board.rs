@@ -6,11 +6,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::retry::{Mode, Retries};
 use super::snapshot::{Origin, PieceState};
-use crate::units::{BlockRef, ByteRange, FetchId, Layout, LinkId, PieceIndex, PieceSet};
+use crate::units::{BlockRef, ByteRange, FetchId, Instant, Layout, LinkId, PieceIndex, PieceSet};
 
 /// Who brought a block.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Giver {
     Link(LinkId),
     Server,
@@ -77,10 +78,6 @@ pub struct Begun {
     /// Blocks neither here nor on their way.
     pub free: u32,
     pub checking: bool,
-    /// After a failed hash with several givers: all blocks from this one, to learn who lies.
-    pub parole: Option<LinkId>,
-    /// Times its hash failed.
-    pub failures: u32,
 }
 
 impl Begun {
@@ -108,9 +105,10 @@ pub struct Board {
     begun: BTreeMap<PieceIndex, Begun>,
     /// Begun pieces with a free block.
     open: BTreeSet<PieceIndex>,
-    /// Origin of each verified piece, and how often it failed before.
+    /// Origin of each verified piece.
     origins: Vec<Origin>,
-    failures: BTreeMap<PieceIndex, u32>,
+    /// Pieces that failed and are fetched anew.
+    retries: Retries,
 }
 
 impl Board {
@@ -127,7 +125,7 @@ impl Board {
             begun: BTreeMap::new(),
             open: BTreeSet::new(),
             origins,
-            failures: BTreeMap::new(),
+            retries: Retries::default(),
         }
     }
 
@@ -205,12 +203,11 @@ impl Board {
         if self.is_here(b.piece) || b.block >= blocks {
             return None;
         }
-        let failures = self.failures.get(&b.piece).copied().unwrap_or(0);
         if !self.begun.contains_key(&b.piece) {
             let known = |block| self.is_padding(BlockRef { block, ..b }).then_some(Giver::Known);
             let cells: Vec<Cell> = (0..blocks).map(|i| Cell { here: known(i), ..Cell::default() }).collect();
             let here = cells.iter().filter(|c| c.here.is_some()).count() as u32;
-            let begun = Begun { cells, here, free: blocks - here, checking: false, parole: None, failures };
+            let begun = Begun { cells, here, free: blocks - here, checking: false };
             self.begun.insert(b.piece, begun);
         }
         let begun = self.begun.get_mut(&b.piece)?;
@@ -237,38 +234,47 @@ impl Board {
         }
     }
 
-    /// Books that `link` was asked for the block; false when it was asked already or the block is here.
+    /// Books that `link` was asked for the block; false when it was asked already, may not give it, or the block is here.
     pub fn ask(&mut self, b: BlockRef, link: LinkId) -> bool {
+        if !self.admits(b, link) {
+            return false;
+        }
         let asked = self.change(b, |c| c.here.is_none() && !c.asked.contains(&link) && c.asked.push(link));
         if asked != Some(true) {
             return false;
         }
-        if let Some(g) = self.begun.get_mut(&b.piece).filter(|g| g.failures > 0 && g.parole.is_none()) {
-            g.parole = Some(link);
-        }
+        self.retries.asked(b.piece, link);
         true
     }
 
-    /// Whether the link may be asked for blocks of the piece: all but one are barred while it is on parole.
-    pub fn admits(&self, p: PieceIndex, link: LinkId) -> bool {
-        self.begun.get(&p).and_then(|g| g.parole).is_none_or(|l| l == link)
+    /// Whether the link may be asked for the block: not where a copy that failed had it of this link.
+    pub fn admits(&self, b: BlockRef, link: LinkId) -> bool {
+        self.retries.admits(b, link)
     }
 
-    /// Whether a block of the piece is taken from the link: a copy after a failure is to have one giver, and what comes late
-    /// of others would muddy it.
-    pub fn takes(&self, p: PieceIndex, link: LinkId) -> bool {
-        match self.begun.get(&p) {
-            Some(g) if g.failures > 0 => g.parole == Some(link),
-            None => !self.failures.contains_key(&p),
-            Some(_) => true,
-        }
+    /// Whether the block is taken from the link: what comes late of an earlier copy would muddy the next.
+    pub fn takes(&self, b: BlockRef, link: LinkId) -> bool {
+        self.retries.takes(b, link)
+    }
+
+    /// Whether the piece failed and was not verified since.
+    pub fn failed(&self, p: PieceIndex) -> bool {
+        self.retries.get(p).is_some()
+    }
+
+    /// Pieces that failed.
+    pub fn retries(&self) -> &Retries {
+        &self.retries
     }
 
     /// The link went silent or away: whoever is next may fill the pieces it was to fill alone.
     pub fn end_parole(&mut self, link: LinkId) {
-        for g in self.begun.values_mut().filter(|g| g.parole == Some(link)) {
-            g.parole = None;
-        }
+        self.retries.release(link);
+    }
+
+    /// Nobody else can be asked for what is missing of the piece: one link gives it.
+    pub fn retry_alone(&mut self, p: PieceIndex) {
+        self.retries.alone(p);
     }
 
     /// Books that a server range covers the block.
@@ -357,18 +363,24 @@ impl Board {
             return None;
         }
         self.missing -= 1;
-        self.failures.remove(&p);
+        self.retries.verified(p);
         let begun = self.begun.remove(&p);
         self.open.remove(&p);
         self.origins[p.get()] = begun.as_ref().map_or(Origin::Disk, Begun::origin);
         begun
     }
 
-    /// The piece's hash does not check: its bytes are void. Returns the table it had.
-    pub fn void(&mut self, p: PieceIndex) -> Option<Begun> {
+    /// The piece's hash does not check: blocks that `keep` does not hold on to are void, and the next copy comes as `mode`
+    /// says. Returns the table it had.
+    pub fn void(&mut self, now: Instant, p: PieceIndex, mode: Mode, keep: impl Fn(u32) -> bool) -> Option<Begun> {
         let begun = self.begun.remove(&p)?;
         self.open.remove(&p);
-        *self.failures.entry(p).or_insert(0) += 1;
+        self.retries.failed(now, p, mode);
+        for (i, giver) in begun.cells.iter().enumerate().filter_map(|(i, c)| Some((i as u32, c.here?))) {
+            if keep(i) {
+                self.arrived(BlockRef { piece: p, block: i }, giver);
+            }
+        }
         Some(begun)
     }
 
@@ -408,7 +420,14 @@ impl Board {
         if self.begun.get(&p).is_some_and(|g| g.here == 0 && g.free as usize == g.cells.len()) {
             self.begun.remove(&p);
             self.open.remove(&p);
+            self.retries.untouched(p);
         }
+    }
+
+    /// Whether none of the piece's bytes can be played before its hash was checked: some are a peer's, or are to be.
+    pub fn waits_for_hash(&self, p: PieceIndex, trust_servers: bool) -> bool {
+        let of_peers = |c: &Cell| !c.asked.is_empty() || matches!(c.here, Some(Giver::Link(_)));
+        !trust_servers || self.get(p).is_some_and(|g| g.cells.iter().any(of_peers))
     }
 
     /// Checks the module's invariant; what is wrong with it, if anything.

@@ -97,6 +97,8 @@ pub struct Config {
     pub upload_floor: Duration,
     /// Requests of a peer that are remembered.
     pub upload_queue: usize,
+    /// Whether peers are held back while server bytes are due. Off only to measure what that gains.
+    pub priority: bool,
     /// What peers keep, as a share of the access link, however much the server needs.
     pub peer_share_min: f64,
     /// Arrivals above this share of the measured capacity mean that the access link is full.
@@ -148,6 +150,7 @@ impl Default for Config {
             anti_snub: Duration::from_secs(60),
             upload_floor: Duration::from_secs(3),
             upload_queue: 500,
+            priority: true,
             peer_share_min: 0.1,
             link_full: 0.85,
             links_wanted: 60,

@@ -31,6 +31,11 @@ impl RateMeter {
         self.since = None;
     }
 
+    /// What was busy time so far is not counted: the source was held back by us.
+    pub fn excuse(&mut self, now: Instant) {
+        self.since = self.since.map(|s| s.max(now));
+    }
+
     /// `len` bytes arrived.
     pub fn arrived(&mut self, now: Instant, len: u64, config: &Config) {
         let Some(since) = self.since else { return };

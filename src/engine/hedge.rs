@@ -20,7 +20,7 @@ impl Engine {
         self.drop_silent(now, due.block, actions);
         let Some(cell) = self.board.cell(due.block) else { return false };
         let &[first] = &*cell.asked else { return false };
-        if cell.fetch.is_some() || !self.board.admits(due.block.piece, first) {
+        if cell.fetch.is_some() || !self.board.admits(due.block, first) {
             return false;
         }
         let Some(ask) = self.ask_of(first, due.block).copied() else { return false };
@@ -34,7 +34,7 @@ impl Engine {
         let best = pass
             .links
             .iter_mut()
-            .filter(|c| c.link != first && !tried.contains(&c.link) && self.board.admits(piece, c.link))
+            .filter(|c| c.link != first && !tried.contains(&c.link) && self.board.admits(due.block, c.link))
             .filter(|c| self.links.get(&c.link).is_some_and(|l| l.answers(piece)))
             .min_by(|a, b| a.rank().total_cmp(&b.rank()));
         let Some(c) = best else { return false };

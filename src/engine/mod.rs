@@ -17,13 +17,16 @@ mod availability;
 mod bid;
 mod board;
 pub mod config;
+mod evidence;
 mod fast;
 mod forecast;
+mod grants;
 mod hedge;
 mod links;
 mod peers;
 mod playout;
 mod priority;
+mod retry;
 pub(crate) mod rng;
 mod schedule;
 mod server;
@@ -223,17 +226,20 @@ impl Engine {
             }
             Event::BlockUnrequested { link, piece, begin, len } => self.drop_wish(link, Wish { piece, begin, len }),
             Event::BlockSent { link, len } => self.note_sent(link, len),
-            Event::Sums { piece, sums } => self.note_sums(piece, sums, actions),
+            Event::Sums { piece, sums } => self.note_sums(now, piece, sums, actions),
             Event::Limits { up, down } => self.limits = Limits { up, down },
             Event::PieceVerified { piece } => self.piece_verified(piece, actions),
-            Event::PieceCorrupt { piece } => self.piece_corrupt(piece, actions),
+            Event::PieceCorrupt { piece } => self.piece_corrupt(now, piece, actions),
             Event::OriginUp { origin, .. } if self.trust.dropped.contains(&origin) => {}
-            Event::OriginUp { origin, bidding, rtt } => self.servers.up(origin, bidding, rtt, self.trust.suspect),
+            Event::OriginUp { origin, bidding, rtt } => {
+                self.servers.up(origin, bidding, rtt, self.trust.suspect, &self.config)
+            }
             Event::OriginDown { origin } => self.origin_down(origin),
             Event::ServerBytes { fetch, upto } => self.server_bytes(now, fetch, upto, actions),
             Event::ServerDone { fetch } => self.fetch_done(now, fetch, actions),
             Event::ServerFailed { fetch } => self.fetch_failed(now, fetch),
-            Event::Granted { origin, bits, expires } => self.granted(now, origin, bits, expires),
+            Event::Granted { origin, grant, bits, expires } => self.granted(now, origin, grant, bits, expires),
+            Event::BidFailed { origin, plain } => self.bid_failed(now, origin, plain),
             Event::FileChosen { range } => {
                 self.position =
                     Position { file: Some(range), reader_at: range.start, told: now, ..Position::default() };
@@ -275,6 +281,8 @@ impl Engine {
             }
             self.expire(now, actions);
             self.release(now, actions);
+            self.expire_bids(now);
+            self.expire_fetches(now, actions);
         }
         if self.position.file.is_none() || self.position.phase == Phase::Ended {
             self.stirred = false;
@@ -320,7 +328,7 @@ impl Engine {
     /// [`Event::BlockDuplicate`].
     pub fn takes(&self, link: LinkId, block: BlockRef) -> bool {
         let banned = self.links.get(&link).is_some_and(|l| l.banned);
-        !self.has_block(block) && !banned && self.board.takes(block.piece, link)
+        !self.has_block(block) && !banned && self.board.takes(block, link)
     }
 
     /// Whether nothing of the piece was asked for or received in this run.

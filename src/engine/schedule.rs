@@ -125,7 +125,9 @@ impl Engine {
         if std::mem::take(&mut self.restart) {
             self.cancel_stale(&agenda, actions);
         }
-        let [urgent_s, comfort_s] = [self.config.urgent, self.config.comfort].map(|d| d.as_secs_f64());
+        let [urgent_s, comfort_s, start_s] =
+            [self.config.urgent, self.config.comfort, self.config.start].map(|d| d.as_secs_f64());
+        let waits = self.position.waits();
         let missing = agenda.pieces().iter().find(|d| !self.board.is_here(d.piece));
         let pressing = missing.is_some_and(|d| d.in_s < urgent_s);
         let typical = self.typical_rate(now);
@@ -161,9 +163,11 @@ impl Engine {
                         continue;
                     } else {
                         // Late pieces are completed, not replaced: only what a peer will miss goes to the server as well, and
-                        // only where that saves enough, since what the peer has sent by then comes twice.
+                        // only where that saves enough, since what the peer has sent by then comes twice. While the clock
+                        // stands, what it starts with is due as soon as anybody can have it.
                         let gain = finish - self.config.completing_gain.as_secs_f64();
-                        if asked && d.own_s < urgent_s && finish > d.in_s && self.server_first(now, gain, &plan) {
+                        let due = if waits && d.own_s < start_s { 0.0 } else { d.in_s };
+                        if asked && d.own_s < urgent_s && finish > due && self.server_first(now, gain, &plan) {
                             plan.miss.push(*d);
                         }
                     }
@@ -174,13 +178,13 @@ impl Engine {
                 if !std::mem::replace(&mut able_known, true) {
                     able.extend((0..pass.links.len()).filter(|i| {
                         let link = pass.links[*i].link;
-                        let answers = self.links.get(&link).is_some_and(|l| l.answers(piece.piece));
-                        answers && self.board.admits(piece.piece, link)
+                        self.links.get(&link).is_some_and(|l| l.answers(piece.piece))
                     }));
                 }
                 // The link that would finish it first.
                 let rank = |i: usize| pass.links[i].rank();
-                let best = able.iter().copied().min_by(|a, b| rank(*a).total_cmp(&rank(*b)));
+                let may = able.iter().copied().filter(|i| self.board.admits(d.block, pass.links[*i].link));
+                let best = may.min_by(|a, b| rank(*a).total_cmp(&rank(*b)));
                 let finish = best.map_or(f64::INFINITY, |i| pass.links[i].eta + pass.links[i].block_s);
                 let dev = best.map_or(0.0, |i| pass.links[i].dev);
                 let server_s = self.servers.time_for(now, plan.miss.len(), &self.config);
@@ -189,10 +193,10 @@ impl Engine {
                 let misses = surely > d.in_s - spare;
                 if misses && self.server_first(now, surely, &plan) {
                     plan.miss.push(*d);
-                    // Urgent ones are the server's alone, if it may be asked. Others a peer with room may begin all the same:
-                    // no room is wasted.
-                    let alone = d.own_s < urgent_s && self.servers.affords(now, plan.miss.len());
-                    if alone || best.is_none_or(|i| pass.links[i].room == 0) {
+                    // They are the server's, if it may be asked: a peer that began one would mostly be late with it, and
+                    // its bytes be lost; further on there is what it brings in time.
+                    let servers = self.servers.affords(now, plan.miss.len());
+                    if servers || best.is_none_or(|i| pass.links[i].room == 0) {
                         plan.late |= server_s > d.own_s.max(self.grace());
                         continue;
                     }
@@ -212,16 +216,39 @@ impl Engine {
         }
         self.playout.late = plan.late;
         self.serve_misses(now, &plan.miss, actions);
+        self.owe(&plan.miss);
         for c in &pass.links {
             // Bulk waits on links that still have urgent blocks to be sent; where all urgent ones are under way, only a
             // short queue of bulk stands before the next.
             if c.room > 0 && !pass.held.contains(&c.link) {
-                self.ask_ahead(now, c.link, c.room, &zones, typical, actions);
+                let asked = self.ask_ahead(now, c.link, c.room, &zones, typical, actions);
+                if asked == 0 {
+                    self.ask_missed(now, c, &plan, typical, actions);
+                }
             }
         }
         // What is left is for links that have room before the next pass; in steady play that is nothing.
         agenda.keep(|p| self.board.has_free(p));
         self.passes = Passes { agenda: Some(agenda), zones, typical, pressing, held: pass.held, idle: BTreeSet::new() };
+    }
+
+    /// A link that has nothing else to give begins on what was left to the server: no room is wasted.
+    fn ask_missed(&mut self, now: Instant, c: &Candidate, plan: &Plan, typical: f64, actions: &mut Vec<Action>) {
+        let urgent_s = self.config.urgent.as_secs_f64();
+        let mut eta = c.eta;
+        let mut room = c.room;
+        for d in plan.miss.iter().filter(|d| d.own_s >= urgent_s) {
+            let answers = self.links.get(&c.link).is_some_and(|l| l.answers(d.block.piece));
+            if room == 0 || !answers || !self.board.is_free(d.block) || !self.board.admits(d.block, c.link) {
+                continue;
+            }
+            eta += c.block_s;
+            // Late from the start is late.
+            if eta < d.own_s {
+                room -= 1;
+                self.ask(now, c.link, d.block, typical, actions);
+            }
+        }
     }
 
     /// One link has room again: it takes what it will surely bring in time, then bulk.
@@ -235,7 +262,8 @@ impl Engine {
         }
         let zones = self.passes.zones;
         if !pressing && self.gives_nothing(&zones) {
-            return self.ask_ahead(now, link, c.room, &zones, typical, actions);
+            self.ask_ahead(now, link, c.room, &zones, typical, actions);
+            return;
         }
         let Some(agenda) = self.passes.agenda.take() else { return };
         let since = now.since(agenda.at).as_secs_f64();
@@ -246,10 +274,13 @@ impl Engine {
             }
             let answers = self.links.get(&link).is_some_and(|l| l.answers(piece.piece));
             let in_time = c.rank() + self.config.comfort.as_secs_f64() < piece.in_s - since;
-            if !answers || !in_time || !self.board.has_free(piece.piece) || !self.board.admits(piece.piece, link) {
+            if !answers || !in_time || !self.board.has_free(piece.piece) {
                 continue;
             }
-            let free = |block| self.board.is_free(BlockRef { piece: piece.piece, block });
+            let free = |block| {
+                let b = BlockRef { piece: piece.piece, block };
+                self.board.is_free(b) && self.board.admits(b, link)
+            };
             agenda.blocks(*piece, free, &mut blocks);
             for d in blocks.iter().take(c.room) {
                 c.eta += c.block_s;
@@ -265,6 +296,9 @@ impl Engine {
 
     /// Sends and books one request.
     pub(super) fn ask(&mut self, now: Instant, link: LinkId, block: BlockRef, typical: f64, actions: &mut Vec<Action>) {
+        if self.allowance(now) == 0 {
+            return;
+        }
         let Some(l) = self.links.get_mut(&link) else { return };
         if !l.answers(block.piece) || !self.board.ask(block, link) {
             return;
@@ -304,13 +338,16 @@ impl Engine {
     /// When each outstanding request should be answered; sorted by block.
     fn finishes(&self, now: Instant, typical: f64) -> Vec<(BlockRef, Finish)> {
         let mut all = Vec::new();
+        // A guess about a young link is given time, but not the picture's where a server could bring it.
+        let lenient = !(self.position.waits() && self.servers.usable());
+        let late = |a: &Ask| if lenient { self.overdue(now, a) } else { now.since(a.expected).as_secs_f64() };
         for l in self.links.values().filter(|l| !l.asks.is_empty()) {
             let first = l.eta_at(now, 0, typical, &self.config);
             let block_s = self.block_s(now, l, typical);
             let young = self.config.young_deviation.as_secs_f64();
             let slack = self.config.miss_deviations * l.lateness.mean().map_or(young, |_| l.lateness.dev());
             // What is overdue is expected as late again as it is already.
-            let finish = |i: usize, a: &Ask| first + (i + 1) as f64 * block_s + self.overdue(now, a);
+            let finish = |i: usize, a: &Ask| first + (i + 1) as f64 * block_s + late(a);
             let both = |finish: f64| Finish { finish, surely: finish + slack };
             all.extend(l.asks.iter().enumerate().map(|(i, a)| (a.block, both(finish(i, a)))));
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::node::{Actor, Turn};
 use super::step::{Cargo, Message, Parcel, Step};
 use crate::engine::{Action, Bid, Event, Phase};
-use crate::units::{BLOCK_LEN, BlockRef, ByteRange, Instant, PieceIndex};
+use crate::units::{BLOCK_LEN, BlockRef, ByteRange, Instant};
 
 /// Hashing a piece: a job's overhead, and SHA-1 at a gigabyte a second.
 const HASH_FLAT: Duration = Duration::from_millis(1);
@@ -100,11 +100,6 @@ impl Turn<'_> {
                 r.forget_all(*link);
             }
         }
-        let corrupt = |e: &Event| match e {
-            Event::PieceCorrupt { piece } => Some(*piece),
-            _ => None,
-        };
-        let corrupt: Vec<PieceIndex> = events.iter().filter_map(corrupt).collect();
         let (mut actions, before) = (Vec::new(), h.engine.totals().corrupt);
         h.engine.handle_all(now, events, &mut actions);
         h.handled += 1;
@@ -112,8 +107,9 @@ impl Turn<'_> {
             h.ticked = Some(now);
         }
         if h.engine.totals().corrupt != before {
-            // What a liar gave of pieces that are not whole is void; the driver, too, goes by what the engine has.
-            let voided = h.store.void_where(&corrupt, |b| h.engine.has_block(b));
+            // Of a piece that failed, and of what a liar gave of others, the engine says what is void; the driver, too, goes by
+            // what the engine has.
+            let voided = h.store.void_where(|b| h.engine.has_block(b));
             if let Some(w) = &mut h.watch {
                 w.voided(voided);
             }

@@ -8,7 +8,7 @@ use super::node::{Actor, ORIGIN, Turn};
 use super::script::Deed;
 use super::step::{Cargo, Message, Parcel, Step};
 use crate::engine::Event;
-use crate::units::{BLOCK_LEN, BlockRef, Instant, LinkId, PieceIndex};
+use crate::units::{BLOCK_LEN, BlockRef, GrantId, Instant, LinkId, PieceIndex};
 
 /// Gathered announcements are read so many times in the while they are gathered for.
 const READS: u64 = 4;
@@ -258,7 +258,7 @@ fn event(link: LinkId, message: Message) -> Option<Event> {
         Message::Cancel { piece, begin, len } => Event::BlockUnrequested { link, piece, begin, len },
         Message::Reject(block) => Event::BlockRejected { link, block },
         Message::Allowed(piece) => Event::AllowedFast { link, piece },
-        Message::Granted(g) => Event::Granted { origin: ORIGIN, bits: g.bits, expires: g.expires },
+        Message::Granted(g) => Event::Granted { origin: ORIGIN, grant: GrantId(0), bits: g.bits, expires: g.expires },
         Message::Haves(_) | Message::Fetch(..) | Message::Abort(_) | Message::Bid(_) => return None,
     })
 }

@@ -382,7 +382,7 @@ impl Turn<'_> {
         let rtt = end.delay * 2;
         if end.server {
             let bidding = self.ctx.bidding;
-            return self.tell(Event::OriginUp { origin: ORIGIN, bidding, rtt: Some(rtt) });
+            return self.tell(Event::OriginUp { origin: ORIGIN, bidding: Some(bidding), rtt: Some(rtt) });
         }
         let rtt = end.dialled.then_some(rtt);
         let (has, takes) = match &self.n.actor {

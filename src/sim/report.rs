@@ -162,6 +162,7 @@ impl fmt::Display for Report {
             fetches: s.fetches + o.counts.fetches,
             idle: s.idle + o.counts.idle,
             bans: s.bans + o.counts.bans,
+            failed: s.failed + o.counts.failed,
             faults: s.faults + o.counts.faults,
         });
         let ended = self.viewers().filter(|(_, s)| s.ended).count();
@@ -178,8 +179,8 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "requests {} (cancelled {}, second ones {}, in the end game {}), ranges {}, bans {}, links idle {}, ended {ended}, false bytes shown {false_bytes}",
-            counts.requests, counts.cancels, counts.hedges, counts.end_game, counts.fetches, counts.bans, counts.idle
+            "requests {} (cancelled {}, second ones {}, in the end game {}), ranges {}, pieces failed {}, bans {}, links idle {}, ended {ended}, false bytes shown {false_bytes}",
+            counts.requests, counts.cancels, counts.hedges, counts.end_game, counts.fetches, counts.failed, counts.bans, counts.idle
         )?;
         let c = self.calibration();
         if c.known > 0 {

@@ -109,25 +109,18 @@ impl Store {
         self.blocks_of(p).map(|b| self.place(b) as u64 | u64::from(self.get(b).lie()) << 40).collect()
     }
 
-    /// The piece's bytes are void.
+    /// Nothing of the piece may be played.
     pub fn void(&mut self, p: PieceIndex) {
-        let range = self.layout.piece_range(p);
-        for b in self.blocks_of(p) {
-            let i = self.place(b);
-            self.blocks[i] = Bytes::Missing;
-        }
-        self.kept -= range.len();
-        self.voided += range.len();
-        self.set_playable(range, false);
+        self.set_playable(self.layout.piece_range(p), false);
         self.run = (0, 0);
     }
 
-    /// Blocks of pieces that are neither whole nor being hashed, and that `kept` does not hold on to, are void: what a liar
-    /// gave. Returns how many bytes that is.
-    pub fn void_where(&mut self, except: &[PieceIndex], kept: impl Fn(BlockRef) -> bool) -> u64 {
+    /// Blocks of pieces that are neither verified nor being hashed, and that `kept` does not hold on to, are void. Returns how
+    /// many bytes that is.
+    pub fn void_where(&mut self, kept: impl Fn(BlockRef) -> bool) -> u64 {
         let mut bytes = 0;
         for p in (0..self.layout.piece_count()).map(PieceIndex) {
-            if self.verified.contains(p) || self.checking.contains(&p) || except.contains(&p) {
+            if self.verified.contains(p) || self.checking.contains(&p) {
                 continue;
             }
             for b in self.blocks_of(p) {

@@ -2,5 +2,6 @@
 
 mod pictures;
 mod properties;
+mod recorded;
 mod scenes;
 mod world;

@@ -20,7 +20,7 @@ const LEAST: f64 = 1.0;
 /// Usable uploads, and the slopes they should have.
 const LAWS: [(f64, f64); 3] = [(0.7, 1.0), (1.0, 0.5), (1.4, 0.0)];
 /// Viewers in worlds of real engines, how many worlds of each; half a decade between them.
-const REAL: [(u32, u32); 7] = [(10, 24), (32, 12), (100, 6), (316, 3), (1_000, 2), (3_162, 1), (10_000, 1)];
+const REAL: [(u32, u32); 7] = [(10, 12), (32, 6), (100, 3), (316, 2), (1_000, 1), (3_162, 1), (10_000, 1)];
 const QUICK: [(u32, u32); 2] = [(10, 4), (32, 2)];
 /// Viewers in the fluid, and runs of each.
 const FLUID: [(f64, u32); 6] =
