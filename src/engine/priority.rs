@@ -22,13 +22,14 @@ const HALF_LIFE: Duration = Duration::from_secs(60);
 /// Arrivals that grew to a new peak within this time are still growing (a TCP ramp): the link is not shown to be full.
 const PLATEAU: Duration = Duration::from_millis(400);
 /// Growth below this share is noise of a few blocks.
-const GROWTH: f64 = 1.05;
+const GROWTH: f64 = 1.03;
 /// A hold goes on for so long over the gap between two ranges; with a round trip to open the windows again the peers are back
 /// within the second.
 const GRACE: Duration = Duration::from_millis(300);
-/// After this time a hold must have brought the server something. A flow doubles each round trip as it takes the room that
-/// others leave: eight round trips of a common path.
-const PROBE: Duration = Duration::from_millis(1200);
+/// After this time a hold must have brought the server something, unless its arrivals still grow. What the peers have under way
+/// drains first, half a second of the line, and then the server's flow recovers from what it lost to them: with 1.2 s one
+/// hold in two was given up on a bed of twenty seeds just before it bore fruit.
+const PROBE: Duration = Duration::from_millis(2000);
 /// What the server must have gained of what the peers gave up, or the access link is not what it waits for.
 const GAIN: f64 = 0.25;
 /// Rest after a hold that was of no use; twice as long after each further one.
@@ -47,7 +48,8 @@ pub(super) struct Priority {
     flow: Flow,
     /// Bytes per second that the link carried at its best, fading.
     capacity: f64,
-    /// When arrivals last grew to a new peak.
+    /// The last peak that arrivals grew to, and when.
+    peak: f64,
     grew: Instant,
     hold: Option<Hold>,
     released: Option<Instant>,
@@ -68,6 +70,9 @@ pub(super) struct Hold {
     /// Arrivals before it, bytes per second.
     peers: f64,
     server: f64,
+    /// The most the server brought meanwhile, and when it last grew.
+    best: f64,
+    grew: Instant,
     /// What the peers are held to, and what that leaves the server, bytes per second.
     pub budget: f64,
     pub left: f64,
@@ -126,7 +131,8 @@ impl Priority {
             if rested && full && d.need > ENOUGH * d.server && budget < d.peers {
                 let left = self.capacity - budget;
                 let (peers, server) = (d.peers, d.server);
-                self.hold = Some(Hold { since: now, needed: now, peers, server, budget, left });
+                let (best, grew) = (server, now);
+                self.hold = Some(Hold { since: now, needed: now, peers, server, best, grew, budget, left });
             }
             return;
         };
@@ -137,7 +143,10 @@ impl Priority {
         }
         let lost = hold.peers - d.peers;
         let gained = d.server - hold.server;
-        let judged = now.since(hold.since) >= PROBE;
+        if d.server > hold.best * GROWTH {
+            (hold.best, hold.grew) = (d.server, now);
+        }
+        let judged = now.since(hold.since) >= PROBE && now.since(hold.grew) >= PLATEAU;
         let useless = judged && d.need > ENOUGH * d.server && gained < GAIN * lost;
         if judged && !useless {
             self.futile = 0;
@@ -167,11 +176,12 @@ impl Priority {
         if self.released.is_some_and(|t| now.since(t) < AFTERMATH) {
             return;
         }
-        if arriving > self.capacity * GROWTH {
-            self.grew = now;
+        if arriving > self.peak * GROWTH {
+            (self.peak, self.grew) = (arriving, now);
         }
         let fade = 0.5f64.powf(super::TICK.as_secs_f64() / HALF_LIFE.as_secs_f64());
         self.capacity = (self.capacity * fade).max(arriving);
+        self.peak = self.peak.min(self.capacity);
     }
 }
 

@@ -14,7 +14,7 @@ use super::{Common, Session};
 
 /// What is raced for.
 #[derive(Args)]
-pub struct Race {
+pub struct Goal {
     /// Length of the film in seconds.
     #[arg(long)]
     duration: f64,
@@ -57,19 +57,19 @@ impl Log {
 }
 
 /// Runs it; the last line says when the range was asked for and when it was here.
-pub fn run(c: &Common, race: &Race) {
+pub fn run(c: &Common, goal: &Goal) {
     let s = Session::start(c);
     let reader = s.reader();
     let len = reader.len();
-    s.stream.timeline(Arc::new(Timeline::linear(MediaTime::from_secs_f64(race.duration), len)));
+    s.stream.timeline(Arc::new(Timeline::linear(MediaTime::from_secs_f64(goal.duration), len)));
     let mut log = Log { start: Instant::now(), rows: Vec::new() };
-    log.watch(&s, MediaTime::ZERO, Phase::Paused, race.before, || false);
+    log.watch(&s, MediaTime::ZERO, Phase::Paused, goal.before, || false);
     let links = s.stream.status().peers.len();
     let (asked, here) = (log.start.elapsed(), Arc::new(AtomicBool::new(false)));
-    let at = MediaTime::from_secs_f64(race.at as f64 / len as f64 * race.duration);
+    let at = MediaTime::from_secs_f64(goal.at as f64 / len as f64 * goal.duration);
     s.stream.playhead(at, Phase::Seeking);
     let (mut demux, flag) = (reader.reopen(), here.clone());
-    let (from, mut left) = (race.at, race.len);
+    let (from, mut left) = (goal.at, goal.len);
     let start = log.start;
     let reads = std::thread::spawn(move || {
         demux.seek(SeekFrom::Start(from)).unwrap();
@@ -87,7 +87,7 @@ pub fn run(c: &Common, race: &Race) {
     log.watch(&s, at, Phase::Seeking, c.limit, || here.load(Ordering::Acquire));
     assert!(here.load(Ordering::Acquire), "the range took longer than {} s", c.limit);
     let came = reads.join().unwrap();
-    log.watch(&s, at, Phase::Paused, race.after, || false);
+    log.watch(&s, at, Phase::Paused, goal.after, || false);
     let more = json!({
         "took_s": (came - asked).as_secs_f64(), "asked_ms": asked.as_millis() as u64, "came_ms": came.as_millis() as u64,
         "links": links, "rows": log.rows,
