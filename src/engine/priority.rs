@@ -39,6 +39,8 @@ const REST_MOST: Duration = Duration::from_secs(80);
 const AFTERMATH: Duration = Duration::from_millis(2200);
 /// The server's arrivals may be this share of its need before the peers are held for it.
 const ENOUGH: f64 = 0.9;
+/// A budget above this share of the capacity is no hold.
+const LOOSE: f64 = 0.9;
 /// A request held up for this long no longer counts against what may be asked under a hold: its peer may be gone.
 const STUCK: Duration = Duration::from_secs(3);
 
@@ -48,6 +50,7 @@ pub(super) struct Priority {
     flow: Flow,
     /// Bytes per second that the link carried at its best, fading.
     capacity: f64,
+    measured: Instant,
     /// The last peak that arrivals grew to, and when.
     peak: f64,
     grew: Instant,
@@ -137,7 +140,10 @@ impl Priority {
             return;
         };
         if d.need > 0.0 {
-            hold.needed = now;
+            // A need that leaves the peers all but everything, and that is met, holds nobody.
+            if budget < LOOSE * self.capacity || d.need > ENOUGH * d.server {
+                hold.needed = now;
+            }
             hold.budget = budget;
             hold.left = self.capacity - budget;
         }
@@ -179,7 +185,9 @@ impl Priority {
         if arriving > self.peak * GROWTH {
             (self.peak, self.grew) = (arriving, now);
         }
-        let fade = 0.5f64.powf(super::TICK.as_secs_f64() / HALF_LIFE.as_secs_f64());
+        let since = now.since(self.measured).as_secs_f64().min(1.0);
+        self.measured = now;
+        let fade = 0.5f64.powf(since / HALF_LIFE.as_secs_f64());
         self.capacity = (self.capacity * fade).max(arriving);
         self.peak = self.peak.min(self.capacity);
     }
@@ -246,8 +254,11 @@ impl Engine {
             let left = ByteRange::new(f.upto, f.range.end);
             before += left.len() as f64;
             let due = line.time_of(left.end.saturating_sub(1).saturating_sub(file.start)).as_secs_f64() - media;
-            if due < urgent_s {
-                need = need.max(before / spare(due));
+            // What the reader waits for while the clock stands is due now; its reading ahead of a clock that runs makes no deadline.
+            let blocked = self.position.blocked.filter(|_| self.position.waits());
+            let blocked = blocked.is_some_and(|b| !left.intersect(b).is_empty());
+            if due < urgent_s || blocked {
+                need = need.max(before / spare(if blocked { 0.0 } else { due }));
             }
         }
         if need > 0.0 && self.position.waits() {
@@ -262,8 +273,9 @@ impl Engine {
         need
     }
 
-    /// Remembers what a pass found that the server is to bring soon and is not asked for yet.
-    pub(super) fn owe(&mut self, miss: &[Due]) {
+    /// A pass has asked the server for what it may, and found that it is to bring this: a hold begins before the peers are asked for
+    /// more, since what they are asked for now stands in front of the line.
+    pub(super) fn owe(&mut self, now: Instant, miss: &[Due], actions: &mut Vec<Action>) {
         self.priority.owed.clear();
         if !self.servers.busy() {
             return;
@@ -273,6 +285,10 @@ impl Engine {
         let owed = miss.iter().filter(|d| d.own_s < urgent_s).filter(free);
         self.priority.owed.extend(owed.map(|d| (d.own_s, layout.block_range(d.block).len())));
         self.priority.owed.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let begun = self.servers.fetches.values().any(|f| f.at == now);
+        if begun && self.priority.hold.is_none() {
+            self.prioritise(now, actions);
+        }
     }
 }
 

@@ -181,7 +181,7 @@ impl Engine {
         }
         self.playout.late = plan.late;
         self.serve_misses(now, &plan.miss, actions);
-        self.owe(&plan.miss);
+        self.owe(now, &plan.miss, actions);
         let zones = self.position.zones(now, &self.config);
         for c in &pass.links {
             // Bulk waits on links that still have urgent blocks to be sent; where all urgent ones are under way, only a
