@@ -119,6 +119,7 @@ impl Engine {
         let typical = self.typical_rate(now);
         let mut pass = Pass { links: self.candidates(now, pressing, typical), held: BTreeSet::new(), typical };
         let finishes = self.finishes(now, typical);
+        let held = self.priority.hold().is_some();
         let mut plan = Plan::default();
         let (mut able, mut blocks) = (Vec::new(), Vec::new());
         for piece in agenda.pieces() {
@@ -133,6 +134,8 @@ impl Engine {
             agenda.blocks(*piece, |block| !self.board.block_here(BlockRef { piece: piece.piece, block }), &mut blocks);
             let urgent = piece.in_s < urgent_s;
             for d in &blocks {
+                // Peers that are held back now will not be when the window's blocks are due: a hold must not feed itself.
+                let counts = !held || d.own_s < urgent_s;
                 if let Some(finish) = self.expected(now, d.block, &finishes) {
                     if urgent && self.hedge(now, d, finish, &mut pass, actions) {
                         continue;
@@ -144,7 +147,7 @@ impl Engine {
                     if asked && d.own_s < urgent_s && finish > d.in_s && self.server_first(now, gain, &plan) {
                         plan.miss.push(*d);
                     }
-                    plan.late |= finish > d.in_s.max(self.grace());
+                    plan.late |= counts && finish > d.in_s.max(self.grace());
                     continue;
                 }
                 // The link that would finish it first.
@@ -155,7 +158,7 @@ impl Engine {
                 let server_s = self.servers.time_for(now, plan.miss.len(), &self.config);
                 let spare = server_s + self.config.comfort.as_secs_f64();
                 let surely = finish + self.config.miss_deviations * dev;
-                let misses = surely > d.in_s - spare;
+                let misses = surely > d.in_s - spare && (counts || best.is_none());
                 if misses && self.server_first(now, surely, &plan) {
                     plan.miss.push(*d);
                     // Urgent ones are the server's alone, if it may be asked. Others a peer with room may begin all the same:
@@ -166,7 +169,7 @@ impl Engine {
                         continue;
                     }
                 }
-                plan.late |= finish > d.in_s.max(self.grace());
+                plan.late |= counts && finish > d.in_s.max(self.grace());
                 let Some(c) = best.and_then(|i| pass.links.get_mut(i)) else { continue };
                 c.eta += c.block_s;
                 if c.room > 0 {
