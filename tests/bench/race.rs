@@ -33,8 +33,8 @@ pub struct Goal {
 /// Totals over time, as often as the stream tells them.
 struct Log {
     start: Instant,
-    /// Milliseconds since the start; bytes of peers and of servers so far; what peers are held to.
-    rows: Vec<(u64, u64, u64, Option<u64>)>,
+    /// Milliseconds since the start; bytes of peers and of servers so far; what peers are held to; requests in flight.
+    rows: Vec<(u64, u64, u64, Option<u64>, u32)>,
 }
 
 impl Log {
@@ -50,7 +50,8 @@ impl Log {
             }
             let (t, e) = (status.engine.totals, &status.engine);
             if self.rows.last().is_none_or(|r| (r.1, r.2) != (t.swarm, t.server)) {
-                self.rows.push((self.start.elapsed().as_millis() as u64, t.swarm, t.server, e.peer_budget));
+                let asked = e.links.iter().map(|l| l.in_flight).sum();
+                self.rows.push((self.start.elapsed().as_millis() as u64, t.swarm, t.server, e.peer_budget, asked));
             }
         }
     }
