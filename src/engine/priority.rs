@@ -41,6 +41,12 @@ const AFTERMATH: Duration = Duration::from_millis(2200);
 const ENOUGH: f64 = 0.9;
 /// A budget above this share of the capacity is no hold.
 const LOOSE: f64 = 0.9;
+/// After this time it shows whether less asked for is less received.
+const CALM_PROBE: Duration = Duration::from_millis(1500);
+/// What of the arrivals must go on. Below it what is counted is noise of a few blocks.
+const CALM_KEEPS: f64 = 0.95;
+/// Until it is tried again. What a try costs a swarm at its end is a tenth of a second and a half.
+const CALM_REST: Duration = Duration::from_secs(60);
 /// A request held up for this long no longer counts against what may be asked under a hold: its peer may be gone.
 const STUCK: Duration = Duration::from_secs(3);
 
@@ -58,6 +64,9 @@ pub(super) struct Priority {
     released: Option<Instant>,
     rest: Option<Instant>,
     futile: u32,
+    calm: Option<Calm>,
+    /// No calm before.
+    busy: Option<Instant>,
     /// What the server is to bring soon and was not asked for yet: seconds to its deadline, bytes. Sorted.
     owed: Vec<(f64, u64)>,
     /// As last told, with the user's limit.
@@ -79,6 +88,16 @@ pub(super) struct Hold {
     /// What the peers are held to, and what that leaves the server, bytes per second.
     pub budget: f64,
     pub left: f64,
+}
+
+/// While the line is full and a server may be needed, the peers are asked for no more than keeps it full: two blocks of each of
+/// twenty greedy peers stand in front of a line of 10 Mbit/s for half a second, and so does every range and every seek behind
+/// them. Whether it is the line that is full, and not the swarm that is at its end, shows in that nothing comes slower.
+#[derive(Debug, Clone, Copy)]
+struct Calm {
+    since: Instant,
+    /// Arrivals before it, bytes per second.
+    before: f64,
 }
 
 /// Arrivals of the last second, per tick.
@@ -116,6 +135,8 @@ struct Demand {
     need: f64,
     peers: f64,
     server: f64,
+    /// Whether there is a server to need.
+    served: bool,
 }
 
 impl Priority {
@@ -127,8 +148,9 @@ impl Priority {
     fn step(&mut self, now: Instant, d: Demand, config: &Config) {
         self.measure(now, d);
         let budget = (self.capacity - d.need).max(config.peer_share_min * self.capacity);
+        let full = d.peers + d.server > config.link_full * self.capacity && now.since(self.grew) >= PLATEAU;
+        self.calm_down(now, d, full);
         let Some(hold) = &mut self.hold else {
-            let full = d.peers + d.server > config.link_full * self.capacity && now.since(self.grew) >= PLATEAU;
             let rested = self.rest.is_none_or(|t| t <= now);
             // A budget that the peers stay below already would give the server nothing.
             if rested && full && d.need > ENOUGH * d.server && budget < d.peers {
@@ -167,6 +189,23 @@ impl Priority {
         }
     }
 
+    /// Whether the peers are asked for less than they would take.
+    fn calm_down(&mut self, now: Instant, d: Demand, full: bool) {
+        let arriving = d.peers + d.server;
+        let settled = self.hold.is_none() && self.released.is_none_or(|t| now.since(t) >= AFTERMATH);
+        match &self.calm {
+            None if d.served && full && settled && self.busy.is_none_or(|t| t <= now) => {
+                self.calm = Some(Calm { since: now, before: arriving });
+            }
+            Some(c) if settled && now.since(c.since) >= CALM_PROBE && arriving < CALM_KEEPS * c.before => {
+                self.calm = None;
+                self.busy = Some(now + CALM_REST);
+            }
+            Some(_) if !d.served => self.calm = None,
+            _ => {}
+        }
+    }
+
     /// What the link can carry, by what it carried.
     fn measure(&mut self, now: Instant, d: Demand) {
         let arriving = d.peers + d.server;
@@ -197,7 +236,8 @@ impl Engine {
     pub(super) fn prioritise(&mut self, now: Instant, actions: &mut Vec<Action>) {
         let (peers, server) = self.priority.flow.fold(now, self.totals.swarm, self.totals.server);
         let need = if self.config.priority { self.server_need(now) } else { 0.0 };
-        self.priority.step(now, Demand { need, peers, server }, &self.config);
+        let served = self.config.priority && self.servers.usable();
+        self.priority.step(now, Demand { need, peers, server, served }, &self.config);
         self.squeeze(now);
         // The user's limit is for all that comes in: peers have what the server leaves.
         let allowed = self.limits.down.map(|l| (l as f64 - server).max(l as f64 / 10.0) as u64);
@@ -229,16 +269,21 @@ impl Engine {
     }
 
     /// Requests that may be sent to peers now, on top of those under way: under a hold no more than the budget brings within a
-    /// round trip and the queue's time.
+    /// round trip and the queue's time, and the same of the whole line while it is full.
     pub(super) fn allowance(&self, now: Instant) -> usize {
-        let Some(hold) = self.priority.hold.filter(|_| self.links.values().any(|l| l.squeeze < 1.0)) else {
-            return usize::MAX;
+        let ahead = (self.config.rtt_unknown + self.config.queue_time_urgent).as_secs_f64();
+        let blocks = |rate: f64| (rate * ahead / f64::from(BLOCK_LEN)).ceil() as usize;
+        let most = match (&self.priority.hold, &self.priority.calm) {
+            (Some(hold), _) if self.links.values().any(|l| l.squeeze < 1.0) => blocks(hold.budget).max(1),
+            // One block each, or a link of many would idle.
+            (None, Some(_)) => {
+                blocks(self.priority.capacity).max(self.links.values().filter(|l| l.serves() && l.useful > 0).count())
+            }
+            _ => return usize::MAX,
         };
-        let ahead = self.config.rtt_unknown + self.config.queue_time_urgent;
-        let most = (hold.budget * ahead.as_secs_f64() / f64::from(BLOCK_LEN)).ceil() as usize;
         let live = |at: Instant| now.since(at) < STUCK;
         let asked: usize = self.links.values().map(|l| l.asks.iter().filter(|a| live(a.at)).count()).sum();
-        most.max(1).saturating_sub(asked)
+        most.saturating_sub(asked)
     }
 
     /// Bytes per second that the server has to bring for the deadlines of what is asked of it and, behind that, of what it still is

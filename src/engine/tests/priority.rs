@@ -39,7 +39,7 @@ impl Toy {
             self.server += 0.1 * (server - self.server);
             self.now = self.now + Duration::from_millis(100);
             let before = self.rule.hold.is_some();
-            let d = Demand { need: need * 1e6, peers: self.peers * 1e6, server: self.server * 1e6 };
+            let d = Demand { need: need * 1e6, peers: self.peers * 1e6, server: self.server * 1e6, served: true };
             self.rule.step(self.now, d, &Config::default());
             self.held += u32::from(self.rule.hold.is_some());
             self.holds += u32::from(!before && self.rule.hold.is_some());
