@@ -145,6 +145,7 @@ impl Engine {
         }
         let Scratch { mut able, mut blocks, mut finishes } = std::mem::take(&mut self.passes.scratch);
         self.finishes(now, typical, &mut finishes);
+        let held = self.priority.hold().is_some();
         let mut plan = Plan::default();
         for piece in agenda.pieces() {
             if self.board.is_here(piece.piece) {
@@ -156,6 +157,8 @@ impl Engine {
             able.clear();
             let mut able_known = false;
             for d in &blocks {
+                // Peers that are held back now will not be when the window's blocks are due: a hold must not feed itself.
+                let counts = !held || d.own_s < urgent_s;
                 if let Some(Finish { finish, surely }) = self.expected(now, d.block, &finishes) {
                     let asked = self.board.cell(d.block).is_some_and(|c| c.fetch.is_none());
                     // Who was asked has yet to show what it can do, and a moment later the server, too, would be late: links that
@@ -178,7 +181,7 @@ impl Engine {
                             plan.miss.push(*d);
                         }
                     }
-                    plan.late |= finish > d.in_s.max(self.grace());
+                    plan.late |= counts && finish > d.in_s.max(self.grace());
                     continue;
                 }
                 // In steady play most blocks are on their way: who could bring one is looked for when one is not.
@@ -194,7 +197,7 @@ impl Engine {
                 let server_s = self.servers.time_for(now, plan.miss.len(), &self.config);
                 let spare = server_s + self.config.comfort.as_secs_f64();
                 let surely = finish + self.config.miss_deviations * dev;
-                let misses = surely > d.in_s - spare;
+                let misses = surely > d.in_s - spare && (counts || best.is_none());
                 if misses && self.server_first(now, surely, &plan) {
                     plan.miss.push(*d);
                     // They are the server's, if it may be asked: a peer that began one would mostly be late with it, and
@@ -205,7 +208,7 @@ impl Engine {
                         continue;
                     }
                 }
-                plan.late |= finish > d.in_s.max(self.grace());
+                plan.late |= counts && finish > d.in_s.max(self.grace());
                 let Some(c) = best.and_then(|i| pass.links.get_mut(i)) else { continue };
                 c.eta += c.block_s;
                 if c.room > 0 {
@@ -220,7 +223,7 @@ impl Engine {
         }
         self.playout.late = plan.late;
         self.serve_misses(now, &plan.miss, actions);
-        self.owe(&plan.miss);
+        self.owe(now, &plan.miss, actions);
         for c in &pass.links {
             // Bulk waits on links that still have urgent blocks to be sent; where all urgent ones are under way, only a
             // short queue of bulk stands before the next.
