@@ -2,13 +2,18 @@
 //! who all watch the same place. At the very end, when all that is missing was asked of somebody, idle links are asked
 //! for it a second time: the last block must not wait for the slowest peer (end game).
 
+use super::links::Link;
+use super::schedule::Pass;
 use super::zones::{Zone, Zones};
-use super::{Action, Engine};
+use super::{Action, Engine, Phase};
 use crate::units::{BlockRef, Instant, LinkId, PieceIndex};
 
 /// Pieces looked at in rarest-first order for one link before its own few are looked at instead: with this many tries a
 /// peer that has more than a tenth of the pieces gives one in all but a thousandth of the cases.
 const RAREST_TRIES: usize = 64;
+
+/// Pieces ahead with which a viewer has something to give: as many as BEP 6 lets a newcomer have for a start.
+const EARN_MOST: usize = 10;
 
 impl Engine {
     /// Fills the link's queue up to `room` more requests with blocks beyond the window.
@@ -30,6 +35,33 @@ impl Engine {
         }
         for block in picks {
             self.ask(now, link, block, typical, actions);
+        }
+    }
+
+    /// A viewer of whom nobody wants anything, although not all have everything: it came last, and has only what the others have
+    /// watched. Only with a server at hand, which brings what is put off, and only until it has enough: who wants nothing of
+    /// that wants nothing.
+    pub(super) fn gives_nothing(&self, zones: &Zones) -> bool {
+        let lacks = |l: &Link| !l.has.is_full();
+        let here = || self.board.verified().iter().filter(|p| self.is_ahead(zones, *p));
+        let begun = || self.board.begun().keys().filter(|p| self.is_ahead(zones, **p)).count();
+        self.position.phase == Phase::Playing
+            && self.servers.usable()
+            && self.links.values().all(|l| !l.peer_interested)
+            && self.links.values().any(lacks)
+            && here().take(EARN_MOST).count() + begun() < EARN_MOST
+    }
+
+    /// Before what is due, the rarest: something to give, so that the swarm has use of this viewer's upload and, choking as it
+    /// does, a reason to serve it. It costs nothing: a byte is needed once, and whoever brings this one lets the server
+    /// bring another. 5 % of a swarm's upload lay idle in viewers of the first tenth of a film of five minutes.
+    pub(super) fn earn(&mut self, now: Instant, zones: &Zones, pass: &mut Pass, actions: &mut Vec<Action>) {
+        for c in &mut pass.links {
+            if !self.gives_nothing(zones) {
+                break;
+            }
+            let room = std::mem::take(&mut c.room);
+            self.ask_ahead(now, c.link, room, zones, pass.typical, actions);
         }
     }
 

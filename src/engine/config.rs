@@ -5,6 +5,9 @@ use std::time::Duration;
 /// The engine's constants. The defaults are what design and measurement settled on.
 #[derive(Debug, Clone)]
 pub struct Config {
+    /// How often time alone can change a decision. A tenth of a second is what a hand feels as at once; a world of thousands of
+    /// engines may take half a second.
+    pub tick: Duration,
     /// A block due within this is urgent: below it a lost request could not be repeated in time on a slow path.
     pub urgent: Duration,
     /// A block due within this is in the window, where forecasts decide. Longer would ask the server for what the swarm
@@ -105,6 +108,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
+            tick: Duration::from_millis(100),
             urgent: Duration::from_secs(3),
             window: Duration::from_secs(15),
             start: Duration::from_secs(2),

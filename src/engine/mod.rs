@@ -56,9 +56,6 @@ use zones::Position;
 
 use crate::units::{BlockRef, ByteRange, Instant, Layout, LinkId, PieceIndex, PieceSet};
 
-/// How often time alone can change a decision.
-const TICK: Duration = Duration::from_millis(100);
-
 /// All state about who has what, what was asked of whom, how fast each source is, where the playhead is.
 pub struct Engine {
     config: Config,
@@ -146,12 +143,14 @@ impl Engine {
     /// When time alone may change a decision: send a [`Event::Tick`] then. `None` while nothing is going on.
     pub fn next_wakeup(&self) -> Option<Instant> {
         let moving = matches!(self.position.phase, Phase::Playing) || self.position.waits();
-        let busy = self.links.values().any(|l| !l.asks.is_empty() || !l.wishes.is_empty()) || self.servers.busy();
         let fading = self.swarm_gauge.get() + self.server_gauge.get() + self.upload_gauge.get() > 0.0;
+        // Asked after each event, while it nearly always plays: the links are looked at last.
+        let busy = || self.servers.busy() || self.links.values().any(|l| !l.asks.is_empty() || !l.wishes.is_empty());
         let last = self.last_tick.unwrap_or_default();
-        if self.position.file.is_some() && (moving || busy || fading) {
+        if self.position.file.is_some() && (moving || fading || busy()) {
             let pressed = self.passes.next().filter(|_| self.stirred);
-            return Some(pressed.unwrap_or(last + TICK).min(last + TICK));
+            let tick = last + self.config.tick;
+            return Some(pressed.unwrap_or(tick).min(tick));
         }
         // Choking rounds go on while anybody wants something of ours.
         self.links.values().any(|l| l.peer_interested).then(|| last + Duration::from_secs(1))
@@ -265,7 +264,7 @@ impl Engine {
 
     /// All decisions, from the most pressing on.
     fn decide(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        let tick = self.last_tick.is_none_or(|t| now.since(t) >= TICK);
+        let tick = self.last_tick.is_none_or(|t| now.since(t) >= self.config.tick);
         if tick {
             self.last_tick = Some(now);
             self.swarm_gauge.fold(now);

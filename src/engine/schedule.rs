@@ -118,6 +118,10 @@ impl Engine {
         let pressing = missing.is_some_and(|d| d.in_s < urgent_s);
         let typical = self.typical_rate(now);
         let mut pass = Pass { links: self.candidates(now, pressing, typical), held: BTreeSet::new(), typical };
+        let zones = self.position.zones(now, &self.config);
+        if !pressing {
+            self.earn(now, &zones, &mut pass, actions);
+        }
         let finishes = self.finishes(now, typical);
         let mut plan = Plan::default();
         let (mut able, mut blocks) = (Vec::new(), Vec::new());
@@ -125,13 +129,10 @@ impl Engine {
             if self.board.is_here(piece.piece) {
                 continue;
             }
-            able.clear();
-            able.extend((0..pass.links.len()).filter(|i| {
-                let link = pass.links[*i].link;
-                self.links.get(&link).is_some_and(|l| l.answers(piece.piece))
-            }));
             agenda.blocks(*piece, |block| !self.board.block_here(BlockRef { piece: piece.piece, block }), &mut blocks);
             let urgent = piece.in_s < urgent_s;
+            able.clear();
+            let mut able_known = false;
             for d in &blocks {
                 if let Some(finish) = self.expected(now, d.block, &finishes) {
                     if urgent && self.hedge(now, d, finish, &mut pass, actions) {
@@ -146,6 +147,13 @@ impl Engine {
                     }
                     plan.late |= finish > d.in_s.max(self.grace());
                     continue;
+                }
+                // In steady play most blocks are on their way: who could bring one is looked for when one is not.
+                if !std::mem::replace(&mut able_known, true) {
+                    able.extend((0..pass.links.len()).filter(|i| {
+                        let link = pass.links[*i].link;
+                        self.links.get(&link).is_some_and(|l| l.answers(piece.piece))
+                    }));
                 }
                 // The link that would finish it first.
                 let rank = |i: usize| pass.links[i].rank();
@@ -182,7 +190,6 @@ impl Engine {
         }
         self.playout.late = plan.late;
         self.serve_misses(now, &plan.miss, actions);
-        let zones = self.position.zones(now, &self.config);
         for c in &pass.links {
             // Bulk waits on links that still have urgent blocks to be sent; where all urgent ones are under way, only a
             // short queue of bulk stands before the next.
@@ -203,6 +210,10 @@ impl Engine {
         // What is reserved for it comes with the next full pass.
         if c.room == 0 || self.passes.held.contains(&link) {
             return;
+        }
+        let zones = self.passes.zones;
+        if !pressing && self.gives_nothing(&zones) {
+            return self.ask_ahead(now, link, c.room, &zones, typical, actions);
         }
         let Some(agenda) = self.passes.agenda.take() else { return };
         let since = now.since(agenda.at).as_secs_f64();
@@ -229,7 +240,6 @@ impl Engine {
         }
         self.passes.agenda = Some(agenda);
         if c.room > 0 {
-            let zones = self.passes.zones;
             self.ask_ahead(now, link, c.room, &zones, typical, actions);
         }
     }

@@ -127,13 +127,18 @@ impl Engine {
 
     /// Hands out what may be sent now: a few blocks per link, more when they are in the socket. Links take turns.
     pub(super) fn serve_wishes(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        if self.upload.waiting.is_empty() {
+            return;
+        }
         let links = &self.links;
         self.upload.waiting.retain(|l| links.get(l).is_some_and(|l| !l.wishes.is_empty()));
         if self.upload.waiting.is_empty() {
             return;
         }
         let plays = matches!(self.position.phase, Phase::Playing) || self.position.waits();
-        let short = self.position.file.is_some() && plays && !self.board.whole();
+        // With a server at hand what presses comes of it, and who is always completed by one would never give.
+        let alone = !self.servers.usable();
+        let short = alone && self.position.file.is_some() && plays && !self.board.whole();
         if short && self.ahead_s(now) < self.config.upload_floor.as_secs_f64() {
             return;
         }

@@ -3,6 +3,7 @@
 //! Invariant: the file that is opened lies, with every link resolved, inside the root.
 
 use std::io;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Component, Path, PathBuf};
 
 use axum::Router;
@@ -12,10 +13,11 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use tower_http::services::{ServeDir, ServeFile};
 
-use super::pace::Pace;
+use super::bids::Visitor;
+use super::gate::Gate;
 
 /// Routes for the files of `root`, a folder, or for the one file that it is. Fails when it cannot be read.
-pub(super) fn router(root: &Path, pace: Pace) -> io::Result<Router> {
+pub(super) fn router(root: &Path, gate: Gate) -> io::Result<Router> {
     let root = root.canonicalize()?;
     let router = if root.is_dir() {
         let files = ServeDir::new(&root).append_index_html_on_directories(false);
@@ -27,16 +29,20 @@ pub(super) fn router(root: &Path, pace: Pace) -> io::Result<Router> {
         let name = root.file_name().map(|n| encode(&n.to_string_lossy())).unwrap_or_default();
         Router::new().route_service("/", file.clone()).route_service(&format!("/{name}"), file)
     };
-    Ok(router.layer(from_fn_with_state(pace, paced)))
+    Ok(router.layer(from_fn_with_state(gate, paced)))
 }
 
-async fn paced(State(pace): State<Pace>, request: Request, next: Next) -> Response {
+async fn paced(State(gate): State<Gate>, request: Request, next: Next) -> Response {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "GET, HEAD")]).into_response();
     }
+    let headers = request.headers().clone();
+    let visitor = request.extensions().get::<Visitor>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |v| v.0);
     let response = next.run(request).await;
     let (head, body) = response.into_parts();
-    Response::from_parts(head, pace.body(body))
+    let len = hyper::body::Body::size_hint(&body).exact().unwrap_or_default();
+    let turn = gate.admit(&headers, visitor, len);
+    Response::from_parts(head, turn.body(body.into_data_stream()))
 }
 
 /// Lets a request on only if what it names lies inside the root.

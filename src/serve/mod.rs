@@ -11,8 +11,14 @@ use std::time::Duration;
 use axum::serve::ListenerExt;
 use tokio_util::sync::CancellationToken;
 
+pub mod allocate;
+pub mod bids;
 mod files;
+pub mod gate;
+pub mod metrics;
 mod pace;
+
+use gate::{Gate, GateOptions};
 
 #[cfg(test)]
 mod tests;
@@ -45,8 +51,11 @@ pub async fn serve(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServeError> {
     let stop = CancellationToken::new();
-    let files = files::router(&root, pace::Pace::new(limits.bytes_per_s, stop.clone()))
-        .map_err(|source| ServeError::Root { path: root, source })?;
+    let gate = Gate::new(
+        GateOptions { capacity: limits.bytes_per_s.map(|b| b.saturating_mul(8)), ..GateOptions::default() },
+        stop.clone(),
+    );
+    let files = files::router(&root, gate).map_err(|source| ServeError::Root { path: root, source })?;
     // Small ranges are the rule here, and each would wait for an ACK otherwise.
     let listener = listener.tap_io(|tcp| {
         let _ = tcp.set_nodelay(true);

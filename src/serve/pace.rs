@@ -5,15 +5,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
-use futures::StreamExt;
-use futures::stream;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// Bytes handed out at once. Small, so that concurrent responses share the rate evenly in short stretches.
-const CHUNK: usize = 16 * 1024;
+use super::gate::Stopped;
+
 /// What an idle server may send at once.
 const BURST: f64 = 32.0 * 1024.0;
 
@@ -45,30 +42,16 @@ impl Pace {
         Self { bucket, stop }
     }
 
-    /// `body` at the server's rate.
-    pub fn body(&self, body: Body) -> Body {
-        let state = (self.clone(), body.into_data_stream(), Bytes::new());
-        Body::from_stream(stream::unfold(state, |(pace, mut source, mut rest)| async move {
-            while rest.is_empty() {
-                match source.next().await? {
-                    Ok(bytes) => rest = bytes,
-                    Err(e) => return Some((Err(std::io::Error::other(e)), (pace, source, rest))),
-                }
-            }
-            let chunk = rest.split_to(rest.len().min(CHUNK));
-            tokio::select! {
-                biased;
-                () = pace.stop.cancelled() => {
-                    let e = std::io::Error::new(std::io::ErrorKind::ConnectionAborted, "the server shuts down");
-                    Some((Err(e), (pace, source, rest)))
-                }
-                () = pace.turn(chunk.len()) => Some((Ok(chunk), (pace, source, rest))),
-            }
-        }))
+    /// Waits until `n` bytes may be sent.
+    pub async fn turn(&self, n: usize) -> Result<(), Stopped> {
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => Err(Stopped),
+            () = self.wait(n) => Ok(()),
+        }
     }
 
-    /// Waits until `n` bytes may be sent.
-    async fn turn(&self, n: usize) {
+    async fn wait(&self, n: usize) {
         let Some(bucket) = &self.bucket else { return };
         let mut level = bucket.level.lock().await;
         // Cancelled in here, nothing was taken: the next in line computes anew.

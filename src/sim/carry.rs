@@ -4,12 +4,10 @@
 
 use std::time::Duration;
 
-use super::links::Message;
-use super::net::{CHOKE_LEN, Cargo, Parcel};
-use super::step::Step;
-use super::world::{Actor, World};
-use crate::engine::{Action, Event, Phase};
-use crate::units::{BLOCK_LEN, BlockRef, ByteRange, LinkId};
+use super::node::{Actor, Turn};
+use super::step::{CHOKE_LEN, Cargo, Message, Parcel, Step};
+use crate::engine::{Action, Bid, Event, Phase};
+use crate::units::{BLOCK_LEN, BlockRef, ByteRange, Instant};
 
 /// Hashing a piece: a job's overhead, and SHA-1 at a gigabyte a second.
 const HASH_FLAT: Duration = Duration::from_millis(1);
@@ -17,61 +15,83 @@ const HASH_RATE: f64 = 1e9;
 /// An engine, its player and its store go back and forth at most so often in one moment.
 const ROUNDS: u32 = 64;
 
-impl World {
+impl Turn<'_> {
     /// Lets the node's engine handle what lies in its inbox, and all that follows from it at this moment.
-    pub(super) fn drive(&mut self, n: u32) {
-        let now = self.now;
+    pub fn drive(&mut self) {
+        let now = self.now();
         for round in 0.. {
-            let Some(h) = self.host(n) else { return };
+            let Some(h) = self.n.host() else { return };
             if round > 0 && h.inbox.is_empty() {
                 break;
             }
             if round > ROUNDS {
-                self.faults.push(format!("node {n} at {:.6} s: its engine and player never settle", now.as_secs_f64()));
+                self.fault("its engine and player never settle".into());
                 break;
             }
             if !h.inbox.is_empty() {
-                self.handle(n);
+                self.handle();
             }
-            let Some(h) = self.host(n) else { return };
+            let Some(h) = self.n.host() else { return };
             if let Some(p) = &mut h.player {
                 p.step(now, &mut h.store, &mut h.inbox);
             }
         }
-        let Actor::Host(h) = &mut self.nodes[n as usize].actor else { return };
+        self.plan_wakeups();
+    }
+
+    /// When the engine and the player go on by themselves.
+    fn plan_wakeups(&mut self) {
+        let now = self.now();
+        let Actor::Host(h) = &mut self.n.actor else { return };
         let mut wakeup = h.engine.next_wakeup();
+        let mut spins = false;
         if h.ticked == Some(now) && wakeup.is_some_and(|t| t <= now) {
             // A driver would spin.
-            if !std::mem::replace(&mut h.spun, true) {
-                self.faults.push(format!("node {n} at {:.6} s: asks to be woken in the past", now.as_secs_f64()));
-            }
+            spins = !std::mem::replace(&mut h.spun, true);
             wakeup = Some(now + Duration::from_millis(100));
         }
         if let Some(at) = wakeup.map(|t| t.max(now)).filter(|t| h.wake_at.is_none_or(|w| *t < w)) {
             h.wake_at = Some(at);
-            self.agenda.push(at, Step::Wake(n));
+            self.n.post.later(at, Step::Wake);
         }
-        let Some(p) = &h.player else { return };
-        if let Some(at) = p.next(now, &mut h.store).filter(|t| h.play_at.is_none_or(|w| *t < w)) {
-            h.play_at = Some(at);
-            self.agenda.push(at, Step::Play(n));
+        let (mut ended, mut hops) = (false, false);
+        if let Some(p) = &h.player {
+            if let Some(at) = p.next(now, &mut h.store).filter(|t| h.play_at.is_none_or(|w| *t < w)) {
+                h.play_at = Some(at);
+                self.n.post.later(at, Step::Play);
+            }
+            ended = p.phase == Phase::Ended && !h.leaving;
+            hops = p.seeks_left() == 0;
         }
-        let hops = h.player.as_ref().is_some_and(|p| p.seeks_left() == 0);
-        if hops
-            && let Some(every) = self.nodes[n as usize].group.map(|g| self.groups[g].viewing.hops).filter(|h| *h > 0.0)
-        {
-            self.hop(n, every);
+        if spins {
+            self.fault("asks to be woken in the past".into());
+        }
+        let Some((leaves, lingers, every)) =
+            self.group().map(|g| (g.viewing.leaves, g.viewing.lingers, g.viewing.hops))
+        else {
+            return;
+        };
+        if ended && leaves {
+            let stays = Duration::from_secs_f64(self.n.dice.exponential(lingers));
+            self.n.post.later(now + stays, Step::Leave);
+            if let Some(h) = self.n.host() {
+                h.leaving = true;
+            }
+        }
+        if hops && every > 0.0 {
+            self.hop(every);
         }
     }
 
-    fn handle(&mut self, n: u32) {
-        let now = self.now;
-        let Actor::Host(h) = &mut self.nodes[n as usize].actor else { return };
+    fn handle(&mut self) {
+        let (now, ctx) = (self.now(), self.ctx);
+        let node = self.n.id;
+        let Actor::Host(h) = &mut self.n.actor else { return };
         let events = std::mem::take(&mut h.inbox);
         let (count, ticked) = (events.len(), events.iter().any(|e| matches!(e, Event::Tick)));
         for e in &events {
-            if self.options.trace.is_on() {
-                self.options.trace.line(now, n, e);
+            if ctx.tracing {
+                self.log.lines.push((now, node, format!("{e:?}")));
             }
             if let Some(w) = &mut h.watch {
                 w.told(now, e);
@@ -95,34 +115,34 @@ impl World {
             }
         }
         for a in &actions {
-            if self.options.trace.is_on() {
-                self.options.trace.line(now, n, a);
+            if ctx.tracing {
+                self.log.lines.push((now, node, format!("{a:?}")));
             }
         }
         for a in actions {
-            self.carry(n, a);
+            self.carry(a);
         }
-        self.count_handled(count);
-        let every = self.options.check_every;
-        let Actor::Host(h) = &mut self.nodes[n as usize].actor else { return };
+        self.log.handled += count as u64;
+        let every = ctx.options.check_every;
+        let Actor::Host(h) = &mut self.n.actor else { return };
         if every > 0
             && h.handled.is_multiple_of(every)
             && let Err(e) = h.engine.check()
         {
-            self.faults.push(format!("node {n} at {:.6} s: {e}", now.as_secs_f64()));
+            self.log.faults.push((now, node, e));
         }
         if let Some(w) = &mut h.watch {
             w.settled(now, h.engine.totals(), &h.store, h.player.as_ref(), ticked);
         }
     }
 
-    fn carry(&mut self, n: u32, action: Action) {
-        let (now, layout) = (self.now, self.film.layout);
-        let Actor::Host(h) = &mut self.nodes[n as usize].actor else { return };
+    fn carry(&mut self, action: Action) {
+        let (now, layout) = (self.now(), self.ctx.film.layout);
+        let (rides, greed) = self.group().map_or((false, 1.0), |g| (g.rides, g.viewing.greed));
+        let Actor::Host(h) = &mut self.n.actor else { return };
         if let Some(w) = &mut h.watch {
             w.said(now, &action, &mut h.store, h.player.as_ref());
         }
-        let lane = |link: LinkId| h.book.lane(link);
         match action {
             Action::Request { link, block } | Action::Cancel { link, block } => {
                 let asks = matches!(action, Action::Request { .. });
@@ -139,36 +159,32 @@ impl World {
                     true => Message::Request { piece, begin, len },
                     false => Message::Cancel { piece, begin, len },
                 };
-                if let Some(key) = h.book.lane(link) {
-                    self.post(key, message);
-                }
+                self.post(link, message);
             }
             Action::Interest { link, interested } => {
-                if let Some(key) = lane(link) {
-                    self.post(key, Message::Interested(interested));
-                }
+                self.post(link, Message::Interested(interested));
             }
             Action::Choke { link, choke } => {
-                if let Some(key) = lane(link) {
-                    let parcel = Parcel { cargo: Cargo::Choke(choke), len: CHOKE_LEN };
-                    self.net.send(now, key, parcel, &mut self.agenda);
+                if !choke && rides {
+                    return;
                 }
+                if let Some(end) = self.n.ends.get_mut(link).filter(|_| choke) {
+                    // What was not sent yet is answered no more.
+                    end.unsend(|c| matches!(c, Cargo::Block { .. }));
+                }
+                self.send(link, Parcel { cargo: Cargo::Choke(choke), len: CHOKE_LEN });
             }
             Action::SendBlock { link, piece, begin, len } => {
                 let block = BlockRef { piece, block: begin / BLOCK_LEN };
-                if let Some(key) = lane(link) {
-                    self.net.send(now, key, Parcel { cargo: Cargo::Block { block, lie: 0 }, len }, &mut self.agenda);
-                }
+                self.send(link, Parcel { cargo: Cargo::Block { block, lie: 0 }, len });
             }
             Action::RejectBlock { link, piece, begin, .. } => {
-                if let Some(key) = lane(link) {
-                    self.post(key, Message::Reject(BlockRef { piece, block: begin / BLOCK_LEN }));
-                }
+                self.post(link, Message::Reject(BlockRef { piece, block: begin / BLOCK_LEN }));
             }
             Action::Verify { piece } => {
                 let takes = Duration::from_secs_f64(layout.piece_range(piece).len() as f64 / HASH_RATE);
                 h.store.checking.insert(piece);
-                self.agenda.push(now + HASH_FLAT + takes, Step::Hashed(n, piece));
+                self.n.post.later(now + HASH_FLAT + takes, Step::Hashed(piece));
             }
             Action::Sum { piece } => {
                 let sums = h.store.sums(piece);
@@ -176,36 +192,34 @@ impl World {
             }
             Action::Playable { range } => h.store.set_playable(range, true),
             Action::Void { piece } => h.store.void(piece),
-            Action::Announce { piece } => self.announce(n, piece),
+            Action::Announce { piece } => self.announce(piece),
             Action::Fetch { fetch, range, .. } => {
-                if let Some(key) = h.origin {
+                if let Some(link) = h.origin {
                     h.fetches.insert(fetch, range);
-                    self.post(key, Message::Fetch { fetch, range });
+                    self.post(link, Message::Fetch(fetch, Box::new(range)));
                 }
             }
             Action::AbortFetch { fetch } => {
                 h.fetches.remove(&fetch);
-                if let Some(key) = h.origin {
-                    self.post(key, Message::Abort(fetch));
+                if let Some(link) = h.origin {
+                    self.post(link, Message::Abort(fetch));
                 }
             }
             Action::Bid { bid, .. } => {
-                if let Some(key) = h.origin {
-                    self.post(key, Message::Bid(bid));
+                if let Some(link) = h.origin {
+                    self.post(link, Message::Bid(Box::new(greedy(bid, greed))));
                 }
             }
             Action::DropOrigin { .. } => {
                 h.fetches.clear();
-                if let Some(key) = h.origin {
-                    self.close(key);
+                if let Some(link) = h.origin {
+                    self.close(link);
                 }
             }
-            Action::PeerReceiveBudget { bytes_per_s } => self.net.set_budget(n, bytes_per_s),
+            Action::PeerReceiveBudget { bytes_per_s } => self.n.access.set_budget(bytes_per_s),
             Action::Ban { link } => {
-                if let Some(key) = lane(link) {
-                    h.banned.extend(self.links.to(key));
-                    self.close(key);
-                }
+                h.banned.extend(self.n.ends.get(link).map(|e| e.peer));
+                self.close(link);
             }
             Action::Gate { open } => {
                 if let Some(p) = &mut h.player {
@@ -217,10 +231,9 @@ impl World {
     }
 
     /// Holds each viewer's films against what a viewer may expect at the end, and books what it saw.
-    pub(super) fn close_player(&mut self, n: u32) {
-        let now = self.now;
-        let whole = self.film.whole();
-        let Some(h) = self.host(n) else { return };
+    pub fn close_player(&mut self, now: Instant) {
+        let whole = self.ctx.film.whole();
+        let Some(h) = self.n.host() else { return };
         let Some(p) = &mut h.player else { return };
         p.end_stall(now);
         let from = if p.phase == Phase::Ended { whole.end } else { p.offset() };
@@ -228,7 +241,16 @@ impl World {
         let end = h.store.run_end(from);
         let lie = h.store.lie_in(ByteRange::new(from, end));
         if lie != 0 && lie != u32::MAX {
-            self.faults.push(format!("node {n}: false bytes of node {} are playable", lie - 1));
+            self.fault(format!("false bytes of node {} are playable", lie - 1));
         }
     }
+}
+
+/// What a viewer says who wants more than it needs.
+fn greedy(bid: Bid, by: f64) -> Bid {
+    if by == 1.0 {
+        return bid;
+    }
+    let more = |bits: u64| (bits as f64 * by) as u64;
+    Bid { max_bits: more(bid.max_bits), due_bits: bid.due_bits.into_iter().map(more).collect() }
 }

@@ -4,31 +4,40 @@
 //! only what `stream`, `swarm` and `origin` do with sockets and disks is replaced, by [`World`]. Peers with other habits (slow,
 //! silent, lying, pulsing) are scripts. Time is virtual, all chance comes from one seed.
 //!
-//! Where to look: the network in `net`, who speaks to whom in `world` and `links`, what an engine says in `carry`, a viewer in
-//! `player`, foreign peers in `script`, what must always hold in `watch`, what was forecast and what came in `record`.
+//! Where to look: how time goes on many threads in `shard`, who comes, meets and goes in `node`, links in `ends`, access links in
+//! `net`, messages in `mail`, what an engine says in `carry`, a viewer in `player`, foreign peers in `script`, the server in `web`
+//! and its allocation in `origin`, what must always hold in `watch`, what was forecast and what came in `record`.
 
-mod agenda;
 mod carry;
 pub mod catalogue;
+mod census;
 mod dice;
+mod ends;
+mod fast;
 mod film;
 mod host;
-mod links;
+mod mail;
 mod net;
+mod node;
+mod origin;
 mod player;
+mod post;
 pub mod record;
 pub mod report;
 pub mod scenario;
 mod script;
+mod shard;
 mod step;
 mod store;
 mod trace;
 mod watch;
+mod web;
 mod world;
 
 #[cfg(test)]
 mod tests;
 
+pub use census::Census;
 pub use film::FilmSpec;
 pub use player::Seen;
 pub use report::{Outcome, Report};

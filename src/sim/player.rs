@@ -11,8 +11,6 @@ use super::store::Store;
 use crate::engine::{Event, Phase};
 use crate::units::{ByteRange, Instant, MediaTime};
 
-/// How often the player says where its clock is: as often as the application does.
-const TOLD_EVERY: Duration = Duration::from_millis(100);
 /// How far the demuxer reads ahead of the clock: its packet queues are full then.
 const READ_AHEAD: Duration = Duration::from_secs(10);
 /// What one read asks for, bytes.
@@ -41,6 +39,8 @@ pub struct Seen {
 #[derive(Debug)]
 pub(super) struct Player {
     film: Arc<Film>,
+    /// How often it says where its clock is.
+    told_every: Duration,
     came: Instant,
     pub phase: Phase,
     pub media: MediaTime,
@@ -62,8 +62,15 @@ pub(super) struct Player {
 }
 
 impl Player {
-    pub fn new(film: Arc<Film>, came: Instant, from: MediaTime, seeks: VecDeque<(Instant, MediaTime)>) -> Self {
+    pub fn new(
+        film: Arc<Film>,
+        told_every: Duration,
+        came: Instant,
+        from: MediaTime,
+        seeks: VecDeque<(Instant, MediaTime)>,
+    ) -> Self {
         Self {
+            told_every,
             came,
             phase: Phase::Opening,
             media: from,
@@ -133,7 +140,7 @@ impl Player {
         if out.is_empty() {
             self.start(now);
         }
-        let due = self.told.is_none_or(|(phase, at)| phase != self.phase || now.since(at) >= TOLD_EVERY);
+        let due = self.told.is_none_or(|(phase, at)| phase != self.phase || now.since(at) >= self.told_every);
         if due && (self.phase != Phase::Ended || self.told.is_some_and(|t| t.0 != Phase::Ended)) {
             self.told = Some((self.phase, now));
             out.push(Event::Playhead { at: self.media, phase: self.phase });
@@ -142,7 +149,7 @@ impl Player {
 
     /// When to look again at the latest.
     pub fn next(&self, now: Instant, store: &mut Store) -> Option<Instant> {
-        let told = (self.phase != Phase::Ended).then(|| self.told.map_or(now, |t| t.1) + TOLD_EVERY);
+        let told = (self.phase != Phase::Ended).then(|| self.told.map_or(now, |t| t.1) + self.told_every);
         let runs_dry =
             (self.phase == Phase::Playing).then(|| now + Duration::from_secs_f64(self.ahead(store).max(1e-6)));
         let seek = self.seeks.front().map(|s| s.0);
@@ -259,6 +266,11 @@ impl Player {
             self.at = now;
             self.seen.started.get_or_insert(now.since(self.came).as_secs_f64());
         }
+    }
+
+    /// How long it has stood by now in the stall it is in, seconds.
+    pub fn stands(&self, now: Instant) -> f64 {
+        self.stalled_at.map_or(0.0, |at| now.since(at).as_secs_f64())
     }
 
     /// Books a stall that is over, or still going on at the end.

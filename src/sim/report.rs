@@ -2,10 +2,11 @@
 
 use std::fmt;
 
+use super::node::{Log, Turn};
 use super::player::Seen;
 use super::record::{Arrival, Calibration};
 use super::watch::Counts;
-use super::world::{Actor, World};
+use super::world::World;
 use crate::engine::snapshot::Totals;
 
 /// What came of one engine.
@@ -20,40 +21,62 @@ pub struct Outcome {
     /// For viewers.
     pub seen: Option<Seen>,
     pub pieces: u32,
+    /// Of the server's bytes those that came while the viewer started, in its first fifteen seconds.
+    pub opening: u64,
+    /// What it could send, bytes per second.
+    pub up: f64,
     pub arrivals: Vec<Arrival>,
     /// What its watcher found wrong.
     pub faults: Vec<String>,
 }
 
-impl World {
+impl Turn<'_> {
     /// Books what came of a node that goes, or at the end.
-    pub(super) fn book_outcome(&mut self, n: u32) {
-        self.close_player(n);
-        let group = self.nodes[n as usize].group.map(|g| self.groups[g].name.clone()).unwrap_or_default();
-        let Actor::Host(h) = &mut self.nodes[n as usize].actor else { return };
+    pub(super) fn book_outcome(&mut self) {
+        let now = self.now();
+        self.close_player(now);
+        let group = self.group().map(|g| g.name.clone()).unwrap_or_default();
+        let (node, up) = (self.n.id, self.n.up);
+        let Some(h) = self.n.host() else { return };
+        let opening = h.opening;
         let (counts, faults) = h.watch.as_mut().map(|w| (w.counts, std::mem::take(&mut w.faults))).unwrap_or_default();
         let arrivals = h.recorder.as_mut().map(|r| std::mem::take(&mut r.arrivals)).unwrap_or_default();
         let seen = h.player.as_ref().map(|p| p.seen.clone());
         let banned = h.banned.iter().copied().collect();
         let pieces = h.store.verified.count();
         let totals = h.engine.totals();
-        self.outcomes.push(Outcome { node: n, group, totals, counts, banned, seen, pieces, arrivals, faults });
+        self.log.outcomes.push(Outcome {
+            node,
+            group,
+            totals,
+            counts,
+            banned,
+            seen,
+            pieces,
+            opening,
+            up,
+            arrivals,
+            faults,
+        });
     }
+}
 
+impl World {
     /// Ends the world and says what came of it.
     #[must_use]
     pub fn finish(mut self) -> Report {
-        for n in 0..self.nodes.len() as u32 {
-            self.book_outcome(n);
+        let seconds = self.now().as_secs_f64();
+        let Log { steps, handled, mut outcomes, mut faults, .. } = self.close();
+        // By node, and those of one node in the order in which they were booked.
+        outcomes.sort_by_key(|o| o.node);
+        faults.sort_by_key(|f| (f.0, f.1));
+        let mut said: Vec<String> =
+            faults.into_iter().map(|(at, n, what)| format!("node {n} at {:.6} s: {what}", at.as_secs_f64())).collect();
+        for o in &outcomes {
+            said.extend(o.faults.iter().map(|f| format!("node {} {f}", o.node)));
         }
-        self.outcomes.sort_by_key(|o| o.node);
-        let mut faults = std::mem::take(&mut self.faults);
-        for o in &self.outcomes {
-            faults.extend(o.faults.iter().map(|f| format!("node {} {f}", o.node)));
-        }
-        let (steps, handled) = self.work();
-        let (habits, film_len) = ((0..self.nodes.len() as u32).map(|n| self.habits_of(n)).collect(), self.film_len());
-        Report { outcomes: self.outcomes, faults, steps, handled, seconds: self.now.as_secs_f64(), habits, film_len }
+        let (habits, film_len) = (self.habits(), self.film_len());
+        Report { outcomes, faults: said, steps, handled, seconds, habits, film_len }
     }
 }
 

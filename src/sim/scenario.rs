@@ -29,6 +29,8 @@ pub struct Scenario {
     pub origin: Option<OriginSpec>,
     /// Announcements of pieces are gathered for this long, as clients do; 0 sends each at once.
     pub have_every: f64,
+    /// How often time alone moves an engine and its player; 0 is as often as in the application. For worlds of thousands.
+    pub tick: f64,
 }
 
 /// Nodes of one kind.
@@ -41,6 +43,8 @@ pub struct Group {
     /// Mbit/s to the network; with `up_most` each node draws between the two.
     pub up: f64,
     pub up_most: f64,
+    /// Each node has one of the two rates, evenly likely, and none between.
+    pub either: bool,
     /// Mbit/s from the network.
     pub down: f64,
     pub delay_ms: f64,
@@ -50,11 +54,16 @@ pub struct Group {
     pub at: f64,
     pub over: f64,
     pub poisson: bool,
+    /// A population that is `count` on average: arrivals are Poisson and began as long before the start as the film lasts. Who came
+    /// before it is there at the start, at its place in the film, with what was played behind it. For viewers that leave at the end.
+    pub steady: bool,
     /// Mean stay; 0 is to the end. With `again` a node that left comes back after about as long.
     pub stay: f64,
     pub again: bool,
     /// Links a node seeks.
     pub links: u32,
+    /// It takes and never gives: a client made to unchoke nobody.
+    pub rides: bool,
     /// Share of the pieces it has at the start, drawn at random.
     pub has: f64,
     /// For `viewer`.
@@ -71,6 +80,7 @@ impl Default for Group {
             count: 1,
             up: 4.0,
             up_most: 0.0,
+            either: false,
             down: 100.0,
             delay_ms: 10.0,
             delay_ms_most: 0.0,
@@ -78,9 +88,11 @@ impl Default for Group {
             at: 0.0,
             over: 0.0,
             poisson: false,
+            steady: false,
             stay: 0.0,
             again: false,
             links: 0,
+            rides: false,
             has: 1.0,
             viewing: Viewing::default(),
             habits: Habits::default(),
@@ -102,7 +114,7 @@ pub enum Kind {
 }
 
 /// What a viewer does.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Viewing {
     /// Seeks: `(seconds after it came, seconds of the film)`.
@@ -111,6 +123,19 @@ pub struct Viewing {
     pub hops: f64,
     /// Where play starts, at most; drawn between 0 and this.
     pub from: f64,
+    /// Goes when it has seen the film's end, after seeding for `lingers` on average.
+    pub leaves: bool,
+    pub lingers: f64,
+    /// Seconds of film ahead of its place that a viewer who is there at the start already has, on average.
+    pub ahead: f64,
+    /// What its bids are multiplied by: 1 says what it needs, more is greed.
+    pub greed: f64,
+}
+
+impl Default for Viewing {
+    fn default() -> Self {
+        Self { seeks: Vec::new(), hops: 0.0, from: 0.0, leaves: false, lingers: 0.0, ahead: 0.0, greed: 1.0 }
+    }
 }
 
 /// How a scripted peer behaves. The default is a plain seed that answers in order.
@@ -172,11 +197,13 @@ pub struct OriginSpec {
     pub lies: f64,
     /// When viewers learn of it, after they came.
     pub after: f64,
+    /// When it dies; 0 is never.
+    pub dies: f64,
 }
 
 impl Default for OriginSpec {
     fn default() -> Self {
-        Self { up: 100.0, delay_ms: 10.0, bidding: false, grants: 1.0, lies: 0.0, after: 0.0 }
+        Self { up: 100.0, delay_ms: 10.0, bidding: false, grants: 1.0, lies: 0.0, after: 0.0, dies: 0.0 }
     }
 }
 
@@ -201,19 +228,24 @@ impl Scenario {
             let h = &g.habits;
             let all = [g.up, g.up_most, g.down, g.delay_ms, g.delay_ms_most, g.jitter_ms, g.at, g.over, g.stay];
             let more = [h.unchoke_after, h.pulse, h.flips, h.rate, h.grows, g.viewing.hops, g.viewing.from];
+            let more = more.into_iter().chain([g.viewing.lingers, g.viewing.ahead, g.viewing.greed]);
             let shares = [g.has, h.lies, h.rejects];
-            let fine = all.iter().chain(&more).all(|x| sane(*x))
+            let fine = all.into_iter().chain(more).all(sane)
                 && shares.iter().all(|x| (0.0..=1.0).contains(x))
                 && g.viewing.seeks.iter().all(|(at, to)| sane(*at) && sane(*to))
                 && g.count <= 1_000_000
+                && (!g.steady || f64::from(g.count) * (1.0 + self.seconds / self.film.seconds.max(1e-3)) < 2e6)
                 && g.up > 0.0
                 && g.down > 0.0;
             if !fine {
                 return Err(ScenarioError::Group(g.name.clone()));
             }
         }
+        if !sane(self.have_every) || !sane(self.tick) {
+            return Err(ScenarioError::Group("scenario".into()));
+        }
         match &self.origin {
-            Some(o) if ![o.up, o.delay_ms, o.after].into_iter().all(sane) || o.up <= 0.0 => {
+            Some(o) if ![o.up, o.delay_ms, o.after, o.dies].into_iter().all(sane) || o.up <= 0.0 => {
                 Err(ScenarioError::Group("origin".into()))
             }
             _ => Ok(()),

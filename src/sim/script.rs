@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use super::dice::Dice;
 use super::scenario::Habits;
-use super::step::LaneKey;
-use crate::units::{BLOCK_LEN, BlockRef, Instant, Layout, PieceIndex, PieceSet};
+use crate::units::{BLOCK_LEN, BlockRef, Instant, Layout, LinkId, PieceIndex, PieceSet};
 
 /// Requests of one link that are remembered, as libtorrent does.
 const QUEUE_MOST: usize = 500;
@@ -16,7 +15,7 @@ const QUEUE_MOST: usize = 500;
 /// What goes on with one link.
 #[derive(Debug, Clone)]
 pub(super) struct Desk {
-    pub key: LaneKey,
+    pub link: LinkId,
     pub queue: VecDeque<BlockRef>,
     pub interested: bool,
     /// When it is to be unchoked, and whether it is.
@@ -37,7 +36,7 @@ pub(super) struct Desk {
 pub(super) struct Script {
     pub habits: Habits,
     pub has: PieceSet,
-    pub desks: BTreeMap<u32, Desk>,
+    pub desks: BTreeMap<LinkId, Desk>,
     /// The uplink, bytes per second: a pulse's worth of it.
     up: f64,
     next_pulse: Instant,
@@ -52,11 +51,11 @@ pub(super) struct Script {
 /// What a script wants done.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Deed {
-    Choke(LaneKey, bool),
-    Send(LaneKey, BlockRef, bool),
-    Reject(LaneKey, BlockRef),
+    Choke(LinkId, bool),
+    Send(LinkId, BlockRef, bool),
+    Reject(LinkId, BlockRef),
     Have(PieceIndex),
-    Ask(LaneKey, BlockRef),
+    Ask(LinkId, BlockRef),
 }
 
 fn seconds(s: f64) -> Duration {
@@ -80,9 +79,9 @@ impl Script {
         }
     }
 
-    pub fn meet(&mut self, key: LaneKey) {
+    pub fn meet(&mut self, link: LinkId) {
         let desk = Desk {
-            key,
+            link,
             queue: VecDeque::new(),
             interested: false,
             opens_at: None,
@@ -93,11 +92,11 @@ impl Script {
             theirs: None,
             asked: 0,
         };
-        self.desks.insert(key.link, desk);
+        self.desks.insert(link, desk);
     }
 
     /// The other side is interested: it will be unchoked in a while.
-    pub fn interest(&mut self, now: Instant, link: u32, interested: bool) {
+    pub fn interest(&mut self, now: Instant, link: LinkId, interested: bool) {
         let after = seconds(self.habits.unchoke_after);
         if let Some(d) = self.desks.get_mut(&link) {
             d.interested = interested;
@@ -107,17 +106,26 @@ impl Script {
         }
     }
 
-    pub fn request(&mut self, link: u32, block: BlockRef, dice: &mut Dice, deeds: &mut Vec<Deed>) {
+    pub fn request(&mut self, link: LinkId, block: BlockRef, dice: &mut Dice, deeds: &mut Vec<Deed>) {
         let rejects = self.habits.rejects;
         let Some(d) = self.desks.get_mut(&link).filter(|d| d.open) else { return };
         if !self.has.contains(block.piece) || dice.chance(rejects) {
-            deeds.push(Deed::Reject(d.key, block));
+            deeds.push(Deed::Reject(d.link, block));
         } else if d.queue.len() < QUEUE_MOST {
             d.queue.push_back(block);
         }
     }
 
-    pub fn cancel(&mut self, link: u32, block: BlockRef) {
+    /// The other side got more pieces.
+    pub fn note_have(&mut self, link: LinkId, pieces: &[PieceIndex]) {
+        if let Some(theirs) = self.desks.get_mut(&link).and_then(|d| d.theirs.as_mut()) {
+            for p in pieces {
+                theirs.insert(*p);
+            }
+        }
+    }
+
+    pub fn cancel(&mut self, link: LinkId, block: BlockRef) {
         if let Some(d) = self.desks.get_mut(&link) {
             d.queue.retain(|b| *b != block);
         }
@@ -127,7 +135,7 @@ impl Script {
     pub fn serve(
         &mut self,
         now: Instant,
-        link: u32,
+        link: LinkId,
         layout: &Layout,
         mut unsent: u64,
         dice: &mut Dice,
@@ -150,12 +158,12 @@ impl Script {
             d.sent += len;
             d.burst -= len as f64;
             unsent += len;
-            deeds.push(Deed::Send(d.key, block, dice.chance(lies)));
+            deeds.push(Deed::Send(d.link, block, dice.chance(lies)));
         }
     }
 
     /// Asks for random blocks of the other side's pieces.
-    pub fn ask(&mut self, link: u32, layout: &Layout, dice: &mut Dice, deeds: &mut Vec<Deed>) {
+    pub fn ask(&mut self, link: LinkId, layout: &Layout, dice: &mut Dice, deeds: &mut Vec<Deed>) {
         let takes = self.habits.takes;
         let Some(d) = self.desks.get_mut(&link) else { return };
         let Some(theirs) = d.theirs.as_ref().filter(|t| t.count() > 0) else { return };
@@ -163,7 +171,7 @@ impl Script {
             let Some(piece) = theirs.iter().nth(dice.below(theirs.count() as usize)) else { return };
             let block = BlockRef { piece, block: dice.below(layout.block_count(piece) as usize) as u32 };
             d.asked += 1;
-            deeds.push(Deed::Ask(d.key, block));
+            deeds.push(Deed::Ask(d.link, block));
         }
     }
 
@@ -191,7 +199,7 @@ impl Script {
                 if d.open == self.shut {
                     d.open = !self.shut;
                     d.queue.clear();
-                    deeds.push(Deed::Choke(d.key, self.shut));
+                    deeds.push(Deed::Choke(d.link, self.shut));
                 }
             }
         }
@@ -200,7 +208,7 @@ impl Script {
                 d.opens_at = None;
                 if !self.shut && !d.open {
                     d.open = true;
-                    deeds.push(Deed::Choke(d.key, false));
+                    deeds.push(Deed::Choke(d.link, false));
                 }
             }
         }

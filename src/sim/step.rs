@@ -1,64 +1,125 @@
-//! What can happen in a world, and how links are named.
+//! What can happen to a node, and what nodes say to each other.
+//!
+//! Invariant: a step is about one node and touches nothing else; what concerns another is a letter, and takes the path's delay.
 
-use crate::units::{LinkId, PieceIndex};
+use std::sync::Arc;
 
-/// One of many happenings, small enough to have millions of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+use crate::engine::Bid;
+use crate::units::{BlockRef, ByteRange, FetchId, Instant, LinkId, PieceIndex, PieceSet};
+
+/// One of many happenings at a node, small enough to have millions of. Links are named as the node names them.
+#[derive(Debug)]
 pub(super) enum Step {
-    /// A node comes.
-    Join(u32),
-    /// A node goes, and says so.
-    Leave(u32),
-    /// A node looks whether it wants more links.
-    Dial(u32),
+    /// It comes.
+    Join,
+    /// It goes, and says so.
+    Leave,
+    /// It looks whether it wants more links.
+    Dial,
+    /// It has learnt of the server.
+    Find,
+    /// Somebody dials it.
+    Call(Call),
+    /// Who was dialled answers, and says what it calls the link.
+    Answer { link: LinkId, call: Call },
     /// Both sides have shaken hands.
-    Meet(LaneKey),
-    /// A link that was closed is gone for this node.
-    Gone(u32, LinkId),
-    /// A message is due at the far end of the lane.
-    Mail(LaneKey),
-    /// A flow of the node's uplink may be done.
-    Uplink(u32),
-    /// A parcel reaches the receiver's access link.
-    Arrive(LaneKey),
+    Meet(LinkId),
+    /// The other side closed the link, or never took it.
+    Gone(LinkId),
+    /// A link that the node closed itself is gone.
+    Down(LinkId),
+    /// A message.
+    Mail(LinkId, Message),
+    /// It tells its peers of the pieces it has got.
+    Announce,
+    /// A flow of its uplink may be done.
+    Uplink,
+    /// A parcel reaches its access link.
+    Arrive(LinkId, Parcel),
     /// A parcel is read.
-    Take(LaneKey),
-    /// The lane's window may have opened.
-    Refill(LaneKey),
-    /// The node's store has hashed a piece.
-    Hashed(u32, PieceIndex),
-    /// The node's engine asked to be woken.
-    Wake(u32),
-    /// The node's player moves on.
-    Play(u32),
-    /// A scripted peer does what its script says.
-    Script(u32),
+    Take(LinkId, Parcel),
+    /// The far side has read what was sent.
+    Ack(LinkId, Ack),
+    /// Its store has hashed a piece.
+    Hashed(PieceIndex),
+    /// Its engine asked to be woken.
+    Wake,
+    /// Its player moves on.
+    Play,
+    /// It does what its script says.
+    Script,
 }
 
-/// One direction of one link: lane `2 * slot` leads from the first end to the second, the other back. Slots are used again,
-/// link numbers never: a step for a link that is gone finds another number, or none, and does nothing.
+/// Who dials, and what the link is called there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct LaneKey {
-    pub lane: u32,
-    pub link: u32,
+pub(super) struct Call {
+    pub node: u32,
+    pub link: LinkId,
+    /// A viewer's link to the origin: no peer's.
+    pub server: bool,
 }
 
-impl LaneKey {
-    pub fn slot(self) -> u32 {
-        self.lane / 2
-    }
+/// What nodes tell each other besides payload.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Message {
+    Bitfield(Box<PieceSet>),
+    Have(PieceIndex),
+    /// What was gathered over a while, the same for all links.
+    Haves(Arc<Vec<PieceIndex>>),
+    Interested(bool),
+    Request {
+        piece: PieceIndex,
+        begin: u32,
+        len: u32,
+    },
+    Cancel {
+        piece: PieceIndex,
+        begin: u32,
+        len: u32,
+    },
+    Reject(BlockRef),
+    /// The piece is answered although choked (BEP 6).
+    Allowed(PieceIndex),
+    Fetch(FetchId, Box<ByteRange>),
+    Abort(FetchId),
+    Bid(Box<Bid>),
+    Granted(Box<Granted>),
+}
 
-    /// Which end sends on it.
-    pub fn end(self) -> usize {
-        (self.lane % 2) as usize
-    }
+/// A server's answer to a bid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Granted {
+    pub bits: u64,
+    pub expires: Instant,
+}
 
-    /// The other direction.
-    pub fn back(self) -> Self {
-        Self { lane: self.lane ^ 1, link: self.link }
-    }
+/// What a parcel is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cargo {
+    /// A block of a peer's; `lie` is 0 for the true bytes, else who falsified them.
+    Block { block: BlockRef, lie: u32 },
+    /// Bytes of a fetch up to here.
+    Range { fetch: FetchId, upto: u64, lie: u32 },
+    /// The sender chokes, or no longer: what it put into its socket before comes before, as on any TCP connection.
+    Choke(bool),
+}
 
-    pub fn id(self) -> LinkId {
-        LinkId(self.link)
-    }
+/// Bytes of a choke message.
+pub(super) const CHOKE_LEN: u32 = 5;
+
+/// Payload that is sent as one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Parcel {
+    pub cargo: Cargo,
+    pub len: u32,
+}
+
+/// An acknowledgement: it leaves when the parcel is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ack {
+    pub len: u32,
+    /// The receiver's queue was past its buffer: packets were lost.
+    pub lost: bool,
+    /// The receiver holds its peers back: its sockets' buffers are small.
+    pub held: bool,
 }

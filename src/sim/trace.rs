@@ -31,18 +31,18 @@ impl Trace {
     }
 
     /// One line: time in nanoseconds, node, what.
-    pub(super) fn line(&mut self, now: Instant, node: u32, what: &dyn std::fmt::Debug) {
+    pub(super) fn line(&mut self, now: Instant, node: u32, what: &str) {
         // Writing into a string cannot fail.
         match self {
             Self::Off => {}
             Self::Sum { sum, lines, line } => {
                 line.clear();
-                let _ = writeln!(line, "{} {node} {what:?}", now.0);
+                let _ = writeln!(line, "{} {node} {what}", now.0);
                 *lines += 1;
                 *sum = line.bytes().fold(*sum, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
             }
             Self::Text(text) => {
-                let _ = writeln!(text, "{} {node} {what:?}", now.0);
+                let _ = writeln!(text, "{} {node} {what}", now.0);
             }
         }
     }

@@ -1,37 +1,29 @@
-//! The world: nodes, links, a clock, and the loop that takes one step after the other.
+//! The world: it is made of a scenario, runs for a while, and ends in a report.
 //!
-//! Invariant: everything that happens comes from the agenda, all chance from one seed, and nothing is looked up by hash: the
-//! same scenario and seed give the same trace to the byte.
+//! Invariant: everything that happens is a step of a node, all chance comes from one seed, and nothing is looked up by hash: the
+//! same scenario and seed give the same trace to the byte, on one thread or many, in one run or in parts.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::agenda::Agenda;
 use super::dice::Dice;
+use super::ends::Ends;
 use super::film::Film;
-use super::host::Host;
-use super::links::{Links, Message};
-use super::net::{CHOKE_LEN, Cargo, Net, Parcel};
-use super::player::Player;
-use super::report::Outcome;
-use super::scenario::{Group, Habits, Kind, OriginSpec, Scenario, ScenarioError};
-use super::script::{Deed, Script};
-use super::step::{LaneKey, Step};
-use super::store::Store;
+use super::net::Access;
+use super::node::{Actor, Ctx, Log, Node, Turn};
+use super::post::Post;
+use super::scenario::{Group, Habits, Kind, Scenario, ScenarioError};
+use super::shard::{NEVER, Shard, Shards};
+use super::step::Step;
 use super::trace::Trace;
-use super::watch::Watch;
-use crate::engine::{Config, Engine, Event};
-use crate::units::{BLOCK_LEN, BlockRef, ByteRange, Instant, LinkId, MediaTime, OriginId, PieceIndex, PieceSet};
+use super::web::Web;
+use crate::engine::Config;
+use crate::units::{ByteRange, Instant};
 
 /// Bits per second in bytes.
 pub(super) const MBIT: f64 = 125_000.0;
-/// A node looks for more links this often.
-const DIAL_EVERY: Duration = Duration::from_secs(5);
-/// Links a viewer seeks where its group does not say.
-const LINKS: u32 = 30;
-/// The origin's number, as engines know it.
-const ORIGIN: OriginId = OriginId(0);
+/// No two nodes are nearer to each other than twice this: windows must not be empty.
+const DELAY_LEAST: Duration = Duration::from_micros(250);
 
 /// How a world is run.
 #[derive(Debug, Clone, Default)]
@@ -40,54 +32,89 @@ pub struct Options {
     pub config: Config,
     /// Hold every engine against the world's books after every step.
     pub watch: bool,
-    /// Call [`Engine::check`] after each so many steps of an engine; 0 is never.
+    /// Call [`crate::engine::Engine::check`] after each so many steps of an engine; 0 is never.
     pub check_every: u64,
     /// Keep what was forecast of each request, and what came of it.
     pub record: bool,
     pub trace: Trace,
-}
-
-/// What runs in a node now.
-pub(super) enum Actor {
-    Away,
-    Host(Box<Host>),
-    Script(Box<Script>),
-    Web(OriginSpec),
-}
-
-/// One place in the network.
-pub(super) struct Node {
-    pub actor: Actor,
-    /// Which group it is of; the origin is of none.
-    pub group: Option<usize>,
-    pub up: f64,
-    pub came: Instant,
-    /// Its place in the list of those that are here.
-    listed: Option<usize>,
+    /// Threads to run on; 0 is one. What happens is the same for any number.
+    pub threads: usize,
 }
 
 /// The world.
 pub struct World {
-    pub(super) now: Instant,
-    pub(super) agenda: Agenda<Step>,
-    pub(super) dice: Dice,
-    pub(super) film: Arc<Film>,
-    pub(super) net: Net,
-    pub(super) links: Links,
-    pub(super) nodes: Vec<Node>,
-    pub(super) options: Options,
-    pub(super) groups: Vec<Group>,
-    have_every: Duration,
+    now: Instant,
     end: Instant,
-    origin: Option<u32>,
-    origin_after: Duration,
-    /// Peers that can be found now.
-    listed: Vec<u32>,
-    sent: Vec<(LaneKey, Parcel)>,
-    pub(super) outcomes: Vec<Outcome>,
-    pub(super) faults: Vec<String>,
-    steps: u64,
-    handled: u64,
+    ctx: Ctx,
+    shards: Shards,
+    trace: Trace,
+    /// Who came and went, not yet in the list of those that can be found.
+    moves: Vec<(Instant, u32, bool)>,
+    /// Where each node is in that list.
+    places: Vec<Option<u32>>,
+}
+
+/// A world while it is made.
+struct Maker {
+    dice: Dice,
+    end: f64,
+    film_s: f64,
+    nodes: Vec<Node>,
+    delays: Vec<Duration>,
+}
+
+impl Maker {
+    fn node(&mut self, actor: Actor, group: Option<usize>, access: Access, delay: Duration, up: f64) -> &mut Node {
+        let id = self.nodes.len() as u32;
+        let dice = Dice::new(self.dice.seed());
+        self.delays.push(delay.max(DELAY_LEAST));
+        let (post, ends) = (Post::new(id), Ends::default());
+        self.nodes.push(Node { id, actor, group, up, place: 0.0, dice, post, ends, access });
+        let last = self.nodes.len() - 1;
+        &mut self.nodes[last]
+    }
+
+    /// When the group's nodes come, seconds: below zero for those who are there at the start.
+    fn arrivals(&mut self, g: &Group) -> Vec<f64> {
+        if g.steady {
+            let mut at = -self.film_s;
+            let mean = self.film_s / f64::from(g.count.max(1));
+            let next = || {
+                at += self.dice.exponential(mean);
+                (g.count > 0 && at < self.end).then_some(at)
+            };
+            return std::iter::from_fn(next).collect();
+        }
+        let mut poisson = g.at;
+        (0..g.count)
+            .map(|k| {
+                if g.poisson && g.over > 0.0 {
+                    poisson += self.dice.exponential(g.over / f64::from(g.count));
+                    poisson
+                } else {
+                    g.at + g.over * f64::from(k) / f64::from(g.count)
+                }
+            })
+            .collect()
+    }
+
+    fn populate(&mut self, index: usize, g: &Group) {
+        for at in self.arrivals(g) {
+            let up = if g.either {
+                if self.dice.chance(0.5) { g.up_most } else { g.up }
+            } else if g.up_most > g.up {
+                self.dice.between(g.up, g.up_most)
+            } else {
+                g.up
+            } * MBIT;
+            let ms =
+                if g.delay_ms_most > g.delay_ms { self.dice.between(g.delay_ms, g.delay_ms_most) } else { g.delay_ms };
+            let [delay, jitter] = [ms, g.jitter_ms].map(|ms| Duration::from_secs_f64(ms / 1e3));
+            let node = self.node(Actor::Away, Some(index), Access::new(up, g.down * MBIT, jitter), delay, up);
+            node.place = (-at).max(0.0);
+            node.post.later(Instant::from_secs_f64(at), Step::Join);
+        }
+    }
 }
 
 impl World {
@@ -95,64 +122,52 @@ impl World {
     ///
     /// # Errors
     /// When the scenario asks for the impossible.
-    pub fn new(scenario: &Scenario, options: Options) -> Result<Self, ScenarioError> {
+    pub fn new(scenario: &Scenario, mut options: Options) -> Result<Self, ScenarioError> {
         scenario.check()?;
         let mut dice = Dice::new(options.seed);
         let film = Arc::new(scenario.film.make(&mut dice)?);
-        let mut world = Self {
-            now: Instant::ZERO,
-            agenda: Agenda::default(),
-            film,
-            net: Net::default(),
-            links: Links::default(),
-            nodes: Vec::new(),
-            options,
-            groups: scenario.groups.clone(),
-            have_every: Duration::from_secs_f64(scenario.have_every.clamp(0.0, 60.0)),
-            end: Instant::from_secs_f64(scenario.seconds),
-            origin: None,
-            origin_after: Duration::ZERO,
-            listed: Vec::new(),
-            sent: Vec::new(),
-            outcomes: Vec::new(),
-            faults: Vec::new(),
-            steps: 0,
-            handled: 0,
-            dice,
-        };
+        let film_s = film.timeline.duration().as_secs_f64();
+        let mut maker = Maker { dice, end: scenario.seconds, film_s, nodes: Vec::new(), delays: Vec::new() };
         for (i, g) in scenario.groups.iter().enumerate() {
-            world.populate(i, g);
+            maker.populate(i, g);
         }
-        if let Some(o) = &scenario.origin {
-            let ms = Duration::from_secs_f64(o.delay_ms / 1e3);
-            world.origin = Some(world.nodes.len() as u32);
-            world.origin_after = Duration::from_secs_f64(o.after);
-            world.net.add(o.up * MBIT, 1e12, ms, Duration::ZERO);
-            let (up, came) = (o.up * MBIT, Instant::ZERO);
-            world.nodes.push(Node { actor: Actor::Web(o.clone()), group: None, up, came, listed: None });
+        let origin = scenario.origin.as_ref().map(|o| {
+            let delay = Duration::from_secs_f64(o.delay_ms / 1e3);
+            let access = Access::new(o.up * MBIT, 1e12, Duration::ZERO);
+            let web = maker.node(Actor::Web(Box::new(Web::new(o.clone()))), None, access, delay, o.up * MBIT);
+            if o.dies > 0.0 {
+                web.post.later(Instant::from_secs_f64(o.dies), Step::Leave);
+            }
+            web.id
+        });
+        let Maker { nodes, delays, .. } = maker;
+        if scenario.tick > 0.0 {
+            options.config.tick = Duration::from_secs_f64(scenario.tick);
         }
-        Ok(world)
-    }
-
-    fn populate(&mut self, index: usize, g: &Group) {
-        let mut poisson = g.at;
-        for k in 0..g.count {
-            let up = if g.up_most > g.up { self.dice.between(g.up, g.up_most) } else { g.up } * MBIT;
-            let ms =
-                if g.delay_ms_most > g.delay_ms { self.dice.between(g.delay_ms, g.delay_ms_most) } else { g.delay_ms };
-            let [delay, jitter] = [ms, g.jitter_ms].map(|ms| Duration::from_secs_f64(ms / 1e3));
-            self.net.add(up, g.down * MBIT, delay, jitter);
-            let at = if g.poisson && g.over > 0.0 {
-                poisson += self.dice.exponential(g.over / f64::from(g.count));
-                poisson
-            } else {
-                g.at + g.over * f64::from(k) / f64::from(g.count)
-            };
-            let node = self.nodes.len() as u32;
-            let came = Instant::ZERO;
-            self.nodes.push(Node { actor: Actor::Away, group: Some(index), up, came, listed: None });
-            self.agenda.push(Instant::from_secs_f64(at), Step::Join(node));
-        }
+        let trace = std::mem::take(&mut options.trace);
+        let mut nearest = delays.clone();
+        nearest.sort_unstable();
+        let least = nearest.iter().take(2).sum::<Duration>().max(DELAY_LEAST * 2);
+        let scripted = |n: &Node| n.group.and_then(|g| scenario.groups.get(g)).is_some_and(|g| g.kind == Kind::Peer);
+        let scripted = nodes.iter().map(scripted).collect();
+        let places = vec![None; nodes.len()];
+        let shards = Shards::new(nodes, options.threads);
+        let ctx = Ctx {
+            film,
+            groups: scenario.groups.clone(),
+            tracing: trace.is_on(),
+            options,
+            have_every: Duration::from_secs_f64(scenario.have_every.clamp(0.0, 60.0)).as_nanos() as u64,
+            origin,
+            origin_after: Duration::from_secs_f64(scenario.origin.as_ref().map_or(0.0, |o| o.after)),
+            bidding: scenario.origin.as_ref().is_some_and(|o| o.bidding),
+            delays,
+            scripted,
+            least,
+            listed: Vec::new(),
+        };
+        let end = Instant::from_secs_f64(scenario.seconds);
+        Ok(Self { now: Instant::ZERO, end, ctx, shards, trace, moves: Vec::new(), places })
     }
 
     /// Virtual time.
@@ -162,11 +177,11 @@ impl World {
 
     /// Steps taken, and events handled by engines.
     pub fn work(&self) -> (u64, u64) {
-        (self.steps, self.handled)
+        self.shards.work_done()
     }
 
     pub fn trace(&self) -> &Trace {
-        &self.options.trace
+        &self.trace
     }
 
     /// Runs to the scenario's end.
@@ -176,535 +191,88 @@ impl World {
 
     /// Runs until then, or until nothing more would ever happen.
     pub fn run_until(&mut self, end: Instant) {
-        while self.agenda.next_at().is_some_and(|t| t <= end) {
-            let Some((at, step)) = self.agenda.pop() else { break };
-            self.now = at;
-            self.steps += 1;
-            self.take(step);
+        let least = self.ctx.least.as_nanos() as u64;
+        loop {
+            let soonest = self.shards.soonest();
+            if soonest > end || soonest == NEVER {
+                break;
+            }
+            let begins = Instant(soonest.0 / least * least);
+            self.list(begins);
+            let until = Instant(begins.0.saturating_add(least).min(end.0.saturating_add(1)));
+            self.shards.work(&self.ctx, until);
+            self.gather();
         }
         self.now = self.now.max(end);
     }
 
-    fn take(&mut self, step: Step) {
-        let now = self.now;
-        match step {
-            Step::Join(n) => self.join(n),
-            Step::Leave(n) => self.leave(n),
-            Step::Dial(n) => self.dial(n),
-            Step::Meet(key) => self.meet(key),
-            Step::Gone(n, link) => self.tell(n, Event::LinkDown { link }),
-            Step::Mail(key) => self.mail(key),
-            Step::Uplink(n) => {
-                let mut sent = std::mem::take(&mut self.sent);
-                self.net.uplink(now, n, &mut self.agenda, &mut self.dice, &mut sent);
-                for (key, parcel) in sent.drain(..) {
-                    self.left(n, key, parcel);
-                }
-                self.sent = sent;
-            }
-            Step::Arrive(key) => {
-                if let Some(parcel) = self.net.arrive(now, key, &mut self.agenda) {
-                    self.deliver(key, parcel);
-                }
-            }
-            Step::Take(key) => {
-                if let Some(parcel) = self.net.take(key) {
-                    self.deliver(key, parcel);
-                }
-            }
-            Step::Refill(key) => self.net.refill(now, key, &mut self.agenda),
-            Step::Hashed(n, piece) => self.hashed(n, piece),
-            Step::Wake(n) => {
-                if let Some(h) = self.host(n).filter(|h| h.wake_at == Some(now)) {
-                    h.wake_at = None;
-                    self.tell(n, Event::Tick);
-                }
-            }
-            Step::Play(n) => {
-                if let Some(h) = self.host(n).filter(|h| h.play_at == Some(now)) {
-                    h.play_at = None;
-                    self.drive(n);
-                }
-            }
-            Step::Script(n) => self.script_step(n),
+    /// What the last window left to be known by all, and its part of the trace.
+    fn gather(&mut self) {
+        let from = self.moves.len();
+        let mut lines = Vec::new();
+        for shard in self.shards.each() {
+            self.moves.append(&mut shard.log.moves);
+            lines.append(&mut shard.log.lines);
+        }
+        self.moves[from..].sort_by_key(|m| (m.0, m.1));
+        // Those of one node stay in their order.
+        lines.sort_by_key(|l| (l.0, l.1));
+        for (at, node, what) in lines {
+            self.trace.line(at, node, &what);
         }
     }
 
-    pub(super) fn host(&mut self, n: u32) -> Option<&mut Host> {
-        match &mut self.nodes.get_mut(n as usize)?.actor {
-            Actor::Host(h) => Some(h),
-            Actor::Away | Actor::Script(_) | Actor::Web(_) => None,
-        }
-    }
-
-    fn script(&mut self, n: u32) -> Option<&mut Script> {
-        match &mut self.nodes.get_mut(n as usize)?.actor {
-            Actor::Script(s) => Some(s),
-            Actor::Away | Actor::Host(_) | Actor::Web(_) => None,
-        }
-    }
-
-    fn group(&self, n: u32) -> Option<Group> {
-        self.nodes[n as usize].group.and_then(|g| self.groups.get(g)).cloned()
-    }
-
-    fn join(&mut self, n: u32) {
-        let Some(g) = self.group(n).filter(|_| matches!(self.nodes[n as usize].actor, Actor::Away)) else { return };
-        let now = self.now;
-        let pieces = self.film.layout.piece_count();
-        let has = match (g.kind, g.has) {
-            (Kind::Viewer, _) => PieceSet::new(pieces),
-            (_, share) if share >= 1.0 => PieceSet::full(pieces),
-            (_, share) => {
-                let mut has = PieceSet::new(pieces);
-                (0..pieces).filter(|_| self.dice.chance(share)).for_each(|p| {
-                    has.insert(PieceIndex(p));
-                });
-                has
-            }
-        };
-        let node = &mut self.nodes[n as usize];
-        node.came = now;
-        node.listed = Some(self.listed.len());
-        self.listed.push(n);
-        if g.stay > 0.0 {
-            let stays = self.dice.exponential(g.stay);
-            self.agenda.push(now + Duration::from_secs_f64(stays), Step::Leave(n));
-        }
-        let up = self.nodes[n as usize].up;
-        if g.kind == Kind::Peer {
-            let script = Script::new(now, g.habits.clone(), has, up, &mut self.dice);
-            self.nodes[n as usize].actor = Actor::Script(Box::new(script));
-            self.script_settle(n);
-        } else {
-            self.host_joins(n, &g, has);
-        }
-        let links = if g.links == 0 && g.kind == Kind::Viewer { LINKS } else { g.links };
-        if links > 0 {
-            if let Some(h) = self.host(n) {
-                h.links_wanted = links;
-            }
-            self.agenda.push(now, Step::Dial(n));
-        }
-    }
-
-    fn host_joins(&mut self, n: u32, g: &Group, has: PieceSet) {
-        let (now, layout) = (self.now, self.film.layout);
-        let player = (g.kind == Kind::Viewer).then(|| {
-            let at = |s: f64| now + Duration::from_secs_f64(s);
-            let seeks = g.viewing.seeks.iter().map(|(a, to)| (at(*a), MediaTime::from_secs_f64(*to)));
-            let seeks: VecDeque<_> = seeks.collect();
-            let from = MediaTime::from_secs_f64(self.dice.between(0.0, g.viewing.from));
-            Player::new(self.film.clone(), now, from, seeks)
-        });
-        let seed = self.dice.seed();
-        let host = Host {
-            engine: Engine::new(layout, has.clone(), seed, self.options.config.clone()),
-            store: Store::new(layout, has),
-            watch: self.options.watch.then(|| Box::new(Watch::new(layout, self.options.config.clone()))),
-            recorder: self.options.record.then(Box::default),
-            player,
-            book: super::links::Book::default(),
-            inbox: Vec::new(),
-            wake_at: None,
-            play_at: None,
-            origin: None,
-            fetches: Default::default(),
-            banned: Default::default(),
-            links_wanted: 0,
-            ticked: None,
-            spun: false,
-            handled: 0,
-        };
-        self.nodes[n as usize].actor = Actor::Host(Box::new(host));
-        // A seed has chosen nothing to play.
-        if g.kind != Kind::Viewer {
-            return;
-        }
-        if g.viewing.hops > 0.0 {
-            self.hop(n, g.viewing.hops);
-        }
-        self.tell(n, Event::FileChosen { range: self.film.whole() });
-        if let Some(origin) = self.origin {
-            let key = self.connect(n, origin, true);
-            self.agenda.push(now + self.origin_after + self.net.delay(n, origin) * 4, Step::Meet(key));
-        }
-    }
-
-    /// Draws the viewer's next seek.
-    pub(super) fn hop(&mut self, n: u32, every: f64) {
-        let at = self.now + Duration::from_secs_f64(self.dice.exponential(every));
-        let to = self.dice.between(0.0, self.film.timeline.duration().as_secs_f64());
-        if let Some(p) = self.host(n).and_then(|h| h.player.as_mut()) {
-            p.will_seek(at, MediaTime::from_secs_f64(to));
-        }
-    }
-
-    fn leave(&mut self, n: u32) {
-        let node = &mut self.nodes[n as usize];
-        let Some(place) = node.listed.take() else { return };
-        self.listed.swap_remove(place);
-        if let Some(moved) = self.listed.get(place) {
-            self.nodes[*moved as usize].listed = Some(place);
-        }
-        self.book_outcome(n);
-        let keys: Vec<LaneKey> = match &self.nodes[n as usize].actor {
-            Actor::Host(h) => h.book.lanes().chain(h.origin).collect(),
-            Actor::Script(s) => s.desks.values().map(|d| d.key).collect(),
-            Actor::Away | Actor::Web(_) => Vec::new(),
-        };
-        self.nodes[n as usize].actor = Actor::Away;
-        for key in keys {
-            self.close(key);
-        }
-        if let Some(g) = self.group(n).filter(|g| g.again) {
-            let away = self.dice.exponential(g.stay.max(1.0));
-            self.agenda.push(self.now + Duration::from_secs_f64(away), Step::Join(n));
-        }
-    }
-
-    /// Opens a link; hands are shaken later.
-    fn connect(&mut self, from: u32, to: u32, server: bool) -> LaneKey {
-        let key = self.links.open([from, to], self.net.delay(from, to), server);
-        self.net.open(key.slot(), key.link, [from, to], server);
-        for (n, key) in [(from, key), (to, key.back())] {
-            match &mut self.nodes[n as usize].actor {
-                Actor::Host(h) if server => h.origin = Some(key),
-                Actor::Host(h) => h.book.add(key),
-                Actor::Script(s) => s.meet(key),
-                Actor::Away | Actor::Web(_) => {}
-            }
-        }
-        key
-    }
-
-    /// Closes a link: who is at its ends learns of it, the other side after the path's delay.
-    pub(super) fn close(&mut self, key: LaneKey) {
-        let Some(link) = self.links.close(key) else { return };
-        self.net.close(self.now, key.slot(), &mut self.agenda);
-        for (end, n) in link.ends.into_iter().enumerate() {
-            let far = if end == key.end() { Duration::ZERO } else { link.delay };
-            match &mut self.nodes[n as usize].actor {
-                Actor::Host(h) if link.server => h.origin = None,
-                Actor::Host(h) => {
-                    h.book.remove(link.id);
-                    if link.up {
-                        self.agenda.push(self.now + far, Step::Gone(n, LinkId(link.id)));
-                    }
-                }
-                Actor::Script(s) => {
-                    s.desks.remove(&link.id);
-                }
-                Actor::Away | Actor::Web(_) => {}
-            }
-        }
-    }
-
-    /// Looks for more peers, as many as are wanted.
-    fn dial(&mut self, n: u32) {
-        if self.nodes[n as usize].listed.is_none() {
-            return;
-        }
-        self.agenda.push(self.now + DIAL_EVERY, Step::Dial(n));
-        let Some((mut have, want)) = self.host(n).map(|h| (h.book.len(), h.links_wanted as usize)) else { return };
-        let found = self.listed.len();
-        // Those found are drawn blindly, as a tracker gives them: some are linked already.
-        for _ in 0..found.min(3 * want) {
-            if have >= want {
-                break;
-            }
-            let Some(other) = self.listed.get(self.dice.below(found)).copied() else { break };
-            if other == n || self.linked(n, other) || self.bans(n, other) || self.bans(other, n) {
-                continue;
-            }
-            let key = self.connect(n, other, false);
-            // SYN and answer, handshake and answer.
-            self.agenda.push(self.now + self.net.delay(n, other) * 4, Step::Meet(key));
-            have += 1;
-        }
-    }
-
-    fn bans(&mut self, n: u32, other: u32) -> bool {
-        self.host(n).is_some_and(|h| h.banned.contains(&other))
-    }
-
-    fn linked(&self, n: u32, other: u32) -> bool {
-        let Actor::Host(h) = &self.nodes[n as usize].actor else { return false };
-        h.book.lanes().any(|key| self.links.to(key) == Some(other))
-    }
-
-    fn meet(&mut self, key: LaneKey) {
-        let Some(link) = self.links.get_mut(key) else { return };
-        link.up = true;
-        let (ends, delay, server) = (link.ends, link.delay, link.server);
-        if server {
-            let Actor::Web(o) = &self.nodes[ends[1] as usize].actor else { return };
-            let bidding = o.bidding;
-            return self.tell(ends[0], Event::OriginUp { origin: ORIGIN, bidding, rtt: Some(delay * 2) });
-        }
-        for (end, n) in ends.into_iter().enumerate() {
-            let mine = if end == 0 { key } else { key.back() };
-            let has = match &self.nodes[n as usize].actor {
-                Actor::Host(h) => h.store.verified.clone(),
-                Actor::Script(s) => s.has.clone(),
-                Actor::Away | Actor::Web(_) => continue,
-            };
-            self.post(mine, Message::Bitfield(has));
-            let takes = self.script(n).is_some_and(|s| s.habits.takes > 0);
-            if takes {
-                self.post(mine, Message::Interested(true));
-            }
-            if self.host(n).is_some() {
-                let rtt = (end == 0).then_some(delay * 2);
-                self.tell(n, Event::LinkUp { link: key.id(), rtt });
-            }
-        }
-    }
-
-    pub(super) fn post(&mut self, key: LaneKey, message: Message) {
-        self.links.post(self.now, key, message, self.now, &mut self.agenda);
-    }
-
-    /// Tells all peers of a piece, with what else there is to tell in the same while.
-    pub(super) fn announce(&mut self, n: u32, piece: PieceIndex) {
-        let every = self.have_every.as_nanos() as u64;
-        let at = self.now.0.checked_div(every).map_or(self.now, |n| Instant((n + 1) * every));
-        let lanes: Vec<LaneKey> = match &self.nodes[n as usize].actor {
-            Actor::Host(h) => h.book.lanes().collect(),
-            Actor::Script(s) => s.desks.values().map(|d| d.key).collect(),
-            Actor::Away | Actor::Web(_) => return,
-        };
-        for key in lanes {
-            if self.links.get(key).is_some_and(|l| l.up) {
-                self.links.post(self.now, key, Message::Have(piece), at, &mut self.agenda);
-            }
-        }
-    }
-
-    fn mail(&mut self, key: LaneKey) {
-        let Some(n) = self.links.to(key) else { return };
-        while let Some(message) = self.links.next_mail(self.now, key) {
-            match &mut self.nodes[n as usize].actor {
-                Actor::Host(h) => h.inbox.extend(event(key.id(), message)),
-                Actor::Script(_) => self.script_mail(n, key.link, message),
-                Actor::Web(o) => {
-                    let o = o.clone();
-                    self.web_mail(&o, key.back(), message);
-                }
-                Actor::Away => {}
-            }
-        }
-        self.drive(n);
-        self.script_settle(n);
-    }
-
-    /// A parcel left the node whole.
-    fn left(&mut self, n: u32, key: LaneKey, parcel: Parcel) {
-        match &self.nodes[n as usize].actor {
-            Actor::Host(_) if matches!(parcel.cargo, Cargo::Choke(_)) => {}
-            Actor::Host(_) => self.tell(n, Event::BlockSent { link: key.id(), len: parcel.len }),
-            Actor::Script(_) => {
-                self.script_serve(n, key.link);
-                self.script_settle(n);
-            }
-            Actor::Away | Actor::Web(_) => {}
-        }
-    }
-
-    fn deliver(&mut self, key: LaneKey, parcel: Parcel) {
-        let (now, layout) = (self.now, self.film.layout);
-        let (Some(n), Some(from)) = (self.links.to(key), self.links.from(key)) else { return };
-        match &mut self.nodes[n as usize].actor {
-            Actor::Host(h) => {
-                match parcel.cargo {
-                    Cargo::Block { block, lie } => {
-                        if let Some(r) = &mut h.recorder {
-                            r.arrived(now, key.id(), block, from);
-                        }
-                        h.block(key.id(), block, lie);
-                    }
-                    Cargo::Range { fetch, upto, lie } => h.range(&layout, fetch, upto, lie),
-                    Cargo::Choke(true) => h.inbox.push(Event::Choked { link: key.id() }),
-                    Cargo::Choke(false) => h.inbox.push(Event::Unchoked { link: key.id() }),
-                }
-                self.drive(n);
-            }
-            Actor::Script(s) => {
-                if let Some(d) = s.desks.get_mut(&key.link) {
-                    d.asked = match parcel.cargo {
-                        // What was asked before a choke is not answered.
-                        Cargo::Choke(on) => {
-                            if on {
-                                u32::MAX
-                            } else {
-                                0
-                            }
-                        }
-                        _ => d.asked.saturating_sub(1),
-                    };
-                }
-                let mut deeds = Vec::new();
-                s.ask(key.link, &layout, &mut self.dice, &mut deeds);
-                self.carry_deeds(n, deeds);
-            }
-            Actor::Away | Actor::Web(_) => {}
-        }
-    }
-
-    fn hashed(&mut self, n: u32, piece: PieceIndex) {
-        let Some(h) = self.host(n) else { return };
-        h.store.checking.remove(&piece);
-        if h.store.is_true(piece) {
-            h.store.verified.insert(piece);
-            h.inbox.push(Event::PieceVerified { piece });
-        } else {
-            h.inbox.push(Event::Sums { piece, sums: h.store.sums(piece) });
-            h.inbox.push(Event::PieceCorrupt { piece });
-        }
-        self.drive(n);
-    }
-
-    pub(super) fn tell(&mut self, n: u32, event: Event) {
-        if let Some(h) = self.host(n) {
-            h.inbox.push(event);
-            self.drive(n);
-        }
-    }
-
-    fn script_mail(&mut self, n: u32, link: u32, message: Message) {
-        let now = self.now;
-        let mut deeds = Vec::new();
-        let Actor::Script(s) = &mut self.nodes[n as usize].actor else { return };
-        match message {
-            Message::Interested(on) => s.interest(now, link, on),
-            Message::Request { piece, begin, .. } => {
-                s.request(link, BlockRef { piece, block: begin / BLOCK_LEN }, &mut self.dice, &mut deeds);
-            }
-            Message::Cancel { piece, begin, .. } => s.cancel(link, BlockRef { piece, block: begin / BLOCK_LEN }),
-            Message::Bitfield(has) => {
-                if let Some(d) = s.desks.get_mut(&link) {
-                    d.theirs = Some(has);
-                }
-            }
-            Message::Have(piece) => {
-                if let Some(t) = s.desks.get_mut(&link).and_then(|d| d.theirs.as_mut()) {
-                    t.insert(piece);
-                }
-            }
-            _ => {}
-        }
-        self.carry_deeds(n, deeds);
-        self.script_serve(n, link);
-    }
-
-    fn script_serve(&mut self, n: u32, link: u32) {
-        let (now, layout) = (self.now, self.film.layout);
-        let mut deeds = Vec::new();
-        let Actor::Script(s) = &mut self.nodes[n as usize].actor else { return };
-        let Some(key) = s.desks.get(&link).map(|d| d.key) else { return };
-        s.serve(now, link, &layout, self.net.unsent(key), &mut self.dice, &mut deeds);
-        self.carry_deeds(n, deeds);
-    }
-
-    fn script_step(&mut self, n: u32) {
-        let now = self.now;
-        let mut deeds = Vec::new();
-        let Actor::Script(s) = &mut self.nodes[n as usize].actor else { return };
-        if s.step_at != Some(now) {
-            return;
-        }
-        s.step_at = None;
-        s.step(now, &mut self.dice, &mut deeds);
-        let links: Vec<u32> = s.desks.values().filter(|d| !d.queue.is_empty()).map(|d| d.key.link).collect();
-        self.carry_deeds(n, deeds);
-        for link in links {
-            self.script_serve(n, link);
-        }
-        self.script_settle(n);
-    }
-
-    /// Makes the step at which the script goes on by itself.
-    fn script_settle(&mut self, n: u32) {
-        let now = self.now;
-        let Actor::Script(s) = &mut self.nodes[n as usize].actor else { return };
-        let Some(at) = s.next().map(|t| t.max(now)).filter(|t| s.step_at.is_none_or(|s| *t < s)) else { return };
-        s.step_at = Some(at);
-        self.agenda.push(at, Step::Script(n));
-    }
-
-    fn carry_deeds(&mut self, n: u32, deeds: Vec<Deed>) {
-        let layout = self.film.layout;
-        for deed in deeds {
-            match deed {
-                Deed::Choke(key, on) => {
-                    let parcel = Parcel { cargo: Cargo::Choke(on), len: CHOKE_LEN };
-                    self.net.send(self.now, key, parcel, &mut self.agenda);
-                }
-                Deed::Reject(key, block) => self.post(key, Message::Reject(block)),
-                Deed::Have(piece) => self.announce(n, piece),
-                Deed::Ask(key, block) => {
-                    let len = layout.block_range(block).len() as u32;
-                    self.post(key, Message::Request { piece: block.piece, begin: block.block * BLOCK_LEN, len });
-                }
-                Deed::Send(key, block, lies) => {
-                    let cargo = Cargo::Block { block, lie: if lies { n + 1 } else { 0 } };
-                    let len = layout.block_range(block).len() as u32;
-                    self.net.send(self.now, key, Parcel { cargo, len }, &mut self.agenda);
+    /// Brings the list of those that can be found up to the window's beginning.
+    fn list(&mut self, begins: Instant) {
+        let known = self.moves.partition_point(|m| m.0 < begins);
+        for (_, node, came) in self.moves.drain(..known) {
+            let Some(place) = self.places.get_mut(node as usize) else { continue };
+            if came {
+                *place = Some(self.ctx.listed.len() as u32);
+                self.ctx.listed.push(node);
+            } else if let Some(at) = place.take() {
+                self.ctx.listed.swap_remove(at as usize);
+                if let Some(moved) = self.ctx.listed.get(at as usize) {
+                    self.places[*moved as usize] = Some(at);
                 }
             }
         }
     }
 
-    /// The origin answers. `key` is its lane to who asked.
-    fn web_mail(&mut self, o: &OriginSpec, key: LaneKey, message: Message) {
-        match message {
-            Message::Fetch { fetch, range } => {
-                for b in self.film.layout.blocks_in(range) {
-                    let bytes = self.film.layout.block_range(b).intersect(range);
-                    let lie = if self.dice.chance(o.lies) { u32::MAX } else { 0 };
-                    let cargo = Cargo::Range { fetch, upto: bytes.end, lie };
-                    let parcel = Parcel { cargo, len: bytes.len() as u32 };
-                    self.net.send(self.now, key, parcel, &mut self.agenda);
-                }
+    /// Books what came of all that are still here, and gives all that was written down.
+    pub(super) fn close(&mut self) -> Log {
+        let (mut all, now) = (Log::default(), self.now);
+        for shard in self.shards.each() {
+            for n in &mut shard.nodes {
+                n.post.now = now;
+                Turn { n, ctx: &self.ctx, log: &mut shard.log }.book_outcome();
             }
-            Message::Abort(fetch) => {
-                self.net.unsend(key, |c| matches!(c, Cargo::Range { fetch: f, .. } if *f == fetch))
-            }
-            Message::Bid(bid) => {
-                let bits = (bid.max_bits as f64 * o.grants) as u64;
-                let expires =
-                    self.now + Duration::from_secs(2) + self.links.get(key).map_or(Duration::ZERO, |l| l.delay);
-                self.post(key, Message::Granted { bits, expires });
-            }
-            _ => {}
+            let log = std::mem::take(&mut shard.log);
+            all.steps += log.steps;
+            all.handled += log.handled;
+            all.outcomes.extend(log.outcomes);
+            all.faults.extend(log.faults);
         }
+        all
     }
 
-    pub(super) fn count_handled(&mut self, events: usize) {
-        self.handled += events as u64;
+    /// The film, and all nodes with what is written down of those that went.
+    pub(super) fn all(&mut self) -> (&Film, impl Iterator<Item = &mut Shard>) {
+        (&self.ctx.film, self.shards.each())
     }
 
-    /// A recorder's or watcher's words, with the node they are about.
-    pub(super) fn habits_of(&self, n: u32) -> Option<Habits> {
-        self.group(n).filter(|g| g.kind == Kind::Peer).map(|g| g.habits)
+    /// Habits of the scripted peers, by node.
+    pub(super) fn habits(&mut self) -> Vec<Option<Habits>> {
+        let mut of: Vec<(u32, Option<usize>)> =
+            self.shards.each().flat_map(|s| s.nodes.iter().map(|n| (n.id, n.group))).collect();
+        of.sort_unstable();
+        let groups = &self.ctx.groups;
+        let habits = |g: usize| groups.get(g).filter(|g| g.kind == Kind::Peer).map(|g| g.habits.clone());
+        of.into_iter().map(|(_, g)| g.and_then(habits)).collect()
     }
 
     /// The bytes of the film.
     pub fn film_len(&self) -> u64 {
-        ByteRange::len(self.film.whole())
+        ByteRange::len(self.ctx.film.whole())
     }
-}
-
-/// What a message is to an engine.
-fn event(link: LinkId, message: Message) -> Option<Event> {
-    Some(match message {
-        Message::Bitfield(pieces) => Event::Bitfield { link, pieces },
-        Message::Have(piece) => Event::Have { link, piece },
-        Message::Interested(interested) => Event::Interested { link, interested },
-        Message::Request { piece, begin, len } => Event::BlockRequested { link, piece, begin, len },
-        Message::Cancel { piece, begin, len } => Event::BlockUnrequested { link, piece, begin, len },
-        Message::Reject(block) => Event::BlockRejected { link, block },
-        Message::Granted { bits, expires } => Event::Granted { origin: ORIGIN, bits, expires },
-        Message::Fetch { .. } | Message::Abort(_) | Message::Bid(_) => return None,
-    })
 }

@@ -1,8 +1,9 @@
 //! What must hold of the world itself: it is deterministic, its network gives each flow its share and no more than there is.
 
 use super::super::film::FilmSpec;
-use super::super::scenario::{Group, Habits, Kind, OriginSpec};
-use super::{Scenario, Trace, World, catalogue, play, traced};
+use super::super::scenario::{Group, Habits, Kind, OriginSpec, Viewing};
+use super::{Options, Scenario, Trace, World, catalogue, play, traced};
+use crate::units::Instant;
 
 #[test]
 fn the_same_seed_gives_the_same_trace_to_the_byte_and_another_does_not() {
@@ -34,8 +35,8 @@ fn alone(viewer: Group, others: Group) -> Scenario {
 
 /// Bytes a second that the viewer received of peers.
 fn speed(s: &Scenario) -> f64 {
-    let mut w = World::new(s, super::Options::default()).unwrap();
-    w.run_until(crate::units::Instant::from_secs_f64(10.0));
+    let mut w = World::new(s, Options::default()).unwrap();
+    w.run_until(Instant::from_secs_f64(10.0));
     let r = w.finish();
     r.totals().swarm as f64 / 10.0
 }
@@ -83,7 +84,7 @@ fn a_scenario_is_read_from_toml_and_nonsense_is_refused_in_a_sentence() {
         assert!(e.contains(said), "{text}: {e}");
     }
     let film = FilmSpec { len: 0, ..FilmSpec::default() };
-    assert!(World::new(&Scenario { film, ..Scenario::default() }, super::Options::default()).is_err());
+    assert!(World::new(&Scenario { film, ..Scenario::default() }, Options::default()).is_err());
 }
 
 #[test]
@@ -92,4 +93,58 @@ fn every_name_has_a_world() {
         assert!(catalogue::named(name).is_some_and(|s| s.check().is_ok()), "{name}");
     }
     assert!(catalogue::named("no such world").is_none());
+}
+
+/// Viewers of a steady population who leave at the film's end, with all that the world has: seeds, churn, jitter, a bidding server.
+fn mixed() -> Scenario {
+    let film = FilmSpec { len: 6_000_000, seconds: 60.0, piece: 64 * 1024, ..FilmSpec::default() };
+    let origin = Some(OriginSpec { up: 20.0, bidding: true, ..OriginSpec::default() });
+    let viewing = Viewing { leaves: true, ahead: 8.0, lingers: 5.0, ..Viewing::default() };
+    let viewers =
+        Group { kind: Kind::Viewer, count: 24, up: 0.3, up_most: 1.3, either: true, steady: true, ..Group::default() };
+    Scenario { seconds: 40.0, film, origin, have_every: 0.5, tick: 0.2, ..Scenario::default() }
+        .with(Group { delay_ms_most: 60.0, jitter_ms: 5.0, links: 10, down: 20.0, viewing, ..viewers })
+        .with(Group {
+            stay: 8.0,
+            again: true,
+            ..catalogue::peers("peers", 6, 0.5, 1.0, Habits { takes: 2, ..Habits::default() })
+        })
+}
+
+#[test]
+fn threads_and_interruptions_change_nothing_to_the_byte() {
+    let scenario = mixed();
+    let run = |threads, parts: u32| {
+        let options = Options { seed: 5, trace: Trace::text(), threads, ..Options::default() };
+        let mut world = World::new(&scenario, options).unwrap();
+        for part in 1..=parts {
+            world.run_until(Instant::from_secs_f64(scenario.seconds * f64::from(part) / f64::from(parts)));
+        }
+        let text = match world.trace() {
+            Trace::Text(t) => t.clone(),
+            _ => String::new(),
+        };
+        (text, format!("{:?}", world.finish()))
+    };
+    let alone = run(1, 1);
+    assert!(alone.0.lines().count() > 20_000);
+    for (threads, parts) in [(2, 1), (3, 7), (1, 13)] {
+        let other = run(threads, parts);
+        assert!(alone == other, "{threads} threads, {parts} parts: another trace");
+    }
+}
+
+#[test]
+fn a_steady_population_keeps_its_size_and_watches_on() {
+    let mut world = World::new(&mixed(), Options { seed: 2, watch: true, ..Options::default() }).unwrap();
+    world.run();
+    let r = world.finish();
+    assert_eq!(r.faults, Vec::<String>::new());
+    let viewers: Vec<_> = r.viewers().collect();
+    // 24 at the start and as many more in a film's length, by chance; two thirds of that here.
+    assert!((24..70).contains(&viewers.len()), "{}", viewers.len());
+    let ended = viewers.iter().filter(|(_, s)| s.ended).count();
+    assert!(ended > 6, "{ended} saw the end");
+    let (played, stalled) = viewers.iter().fold((0.0, 0.0), |(p, q), (_, s)| (p + s.played, q + s.stalled));
+    assert!(played > 24.0 * 40.0 * 0.6 && stalled < 0.05 * played, "played {played} s, stalled {stalled} s");
 }
