@@ -85,7 +85,7 @@ pub struct ServeArgs {
     #[arg(short, long, value_name = "URL[,URL…]", value_parser = tracker_tier, requires = "torrent_out")]
     tracker: Vec<Vec<String>>,
 
-    /// Join the swarms of these torrents as well, as a seed of last resort.
+    /// Join the swarms of these torrents as well, as a seed of last resort. Not of buckets.
     #[arg(long, requires = "torrent_out")]
     seed: bool,
 

@@ -78,7 +78,7 @@ async fn serve(args: &ServeArgs) -> Result<(), Failure> {
     tell(&sources, &base, &made);
     let seeds = match args.seed {
         true => {
-            let places = made.into_iter().map(|m| m.place).collect();
+            let places = made.into_iter().filter_map(|m| m.place).collect();
             Some(Seeds::start(&tokio::runtime::Handle::current(), args, places)?)
         }
         false => None,
@@ -175,14 +175,9 @@ async fn make_torrents(args: &ServeArgs, sources: &[SourceSpec], base: &str) -> 
     let Some(dir) = args.torrent_out.clone() else { return Ok(Vec::new()) };
     let mut made = Vec::new();
     for source in sources {
-        let path = match source {
-            SourceSpec::Path(path) if !is_torrent(path) => path.clone(),
-            SourceSpec::Path(_) => continue,
-            SourceSpec::Bucket { .. } => {
-                tracing::warn!("no torrent of {source}: make it of the files, with sluicegate create");
-                continue;
-            }
-        };
+        if matches!(source, SourceSpec::Path(path) if is_torrent(path)) {
+            continue;
+        }
         let options = CreateOptions {
             trackers: args.tracker.clone(),
             // Name and path come behind it (BEP 19), which is where the server has them.
@@ -191,12 +186,17 @@ async fn make_torrents(args: &ServeArgs, sources: &[SourceSpec], base: &str) -> 
         };
         let (progress, dir) = (Arc::new(Progress::default()), dir.clone());
         // Whoever no longer waits for it ends it.
-        let cancel = CancelOnDrop(progress.clone());
-        let shown = Shown::start(progress.clone());
-        let task = tokio::task::spawn_blocking(move || torrents::make(&path, &dir, &options, &progress));
-        let done = task.await;
-        drop((shown, cancel));
-        let done = done.map_err(|e| Failure::machine(format!("Hashing failed: {e}"), "Try again"))?;
+        let _cancel = CancelOnDrop(progress.clone());
+        let _shown = Shown::start(progress.clone());
+        let done = match source.clone() {
+            SourceSpec::Path(path) => {
+                let task = tokio::task::spawn_blocking(move || torrents::make(&path, &dir, &options, &progress));
+                task.await.map_err(|e| Failure::machine(format!("Hashing failed: {e}"), "Try again"))?
+            }
+            SourceSpec::Bucket { bucket, prefix } => {
+                torrents::make_of_bucket(&bucket, &prefix, &dir, options, progress).await
+            }
+        };
         made.push(done.map_err(|e| Failure::input(e.to_string(), advice(&e)))?);
     }
     Ok(made)
@@ -224,7 +224,7 @@ fn is_torrent(path: &std::path::Path) -> bool {
 
 /// The torrents that were made and those that are served; where there are none, any.
 fn known(sources: &[SourceSpec], made: &[Made]) -> Result<Known, Failure> {
-    let mut hashes: HashSet<[u8; 20]> = made.iter().map(|m| m.place.meta.info_hash.0).collect();
+    let mut hashes: HashSet<[u8; 20]> = made.iter().map(|m| m.meta.info_hash.0).collect();
     let given: Vec<&PathBuf> = sources
         .iter()
         .filter_map(|s| match s {

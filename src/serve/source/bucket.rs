@@ -21,7 +21,7 @@ use object_store::{
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::{Object, OpenError, Reader, SourceError, Version};
+use super::{Object, OpenError, Reader, SourceError, Version, path};
 
 /// Asked of the bucket at once. It is streamed through, not held; ends of it are where a slow reader's connection to the
 /// bucket can be let go. S3 takes some 50 ms to the first byte: at 4 MiB that is noise.
@@ -46,6 +46,12 @@ pub(in crate::serve) struct Bucket {
     prefix: String,
     /// The prefix is an object itself.
     single: bool,
+}
+
+/// An object of a bucket.
+pub(in crate::serve) struct Listed {
+    pub names: Vec<String>,
+    pub meta: ObjectMeta,
 }
 
 struct Shared {
@@ -89,6 +95,34 @@ impl Bucket {
             }
         }
         Ok(Self { shared, prefix: prefix.to_owned(), single })
+    }
+
+    /// All that can be served of it, with the names that lead there. Empty objects are what some tools make of folders.
+    pub async fn list(&self, most: usize) -> Result<Vec<Listed>, object_store::Error> {
+        let key = Key::parse(&self.prefix)?;
+        if self.single {
+            let name = key.filename().unwrap_or_default().to_owned();
+            return Ok(vec![Listed { names: vec![name], meta: self.shared.store.head(&key).await? }]);
+        }
+        let (mut all, mut found) = (self.shared.store.list(Some(&key)), Vec::new());
+        while let Some(meta) = all.next().await.transpose()? {
+            let names = meta.location.prefix_match(&key).map(|rest| rest.map(|p| p.as_ref().to_owned()).collect());
+            let names: Vec<String> = names.unwrap_or_default();
+            if !names.is_empty() && meta.size > 0 && names.iter().all(|n| path::is_name(n)) && found.len() <= most {
+                found.push(Listed { names, meta });
+            }
+        }
+        Ok(found)
+    }
+
+    /// Whether it is one object.
+    pub fn is_single(&self) -> bool {
+        self.single
+    }
+
+    /// To read what was listed.
+    pub fn object(&self, listed: &Listed) -> BucketObject {
+        BucketObject { shared: self.shared.clone(), meta: listed.meta.clone(), open: None }
     }
 
     /// The object at `names` below the prefix. Where the prefix is an object there is one only, at no names at all.
@@ -170,17 +204,19 @@ fn quoted(tag: &str) -> Option<String> {
     plain.then(|| format!("{}\"{bare}\"", if weak { "W/" } else { "" }))
 }
 
-/// The innermost reason: object_store's own words begin with its types.
-fn reason(e: &object_store::Error) -> String {
+/// The innermost reason: object_store's own words begin with its types. Of the bucket's XML only its code.
+pub(in crate::serve) fn reason(e: &object_store::Error) -> String {
     let mut at: &dyn std::error::Error = e;
     while let Some(source) = at.source() {
         at = source;
     }
-    at.to_string().trim_end_matches('.').to_owned()
+    let text = at.to_string();
+    let code = text.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>")).map(|(code, _)| code);
+    code.unwrap_or(text.split('<').next().unwrap_or_default()).trim().trim_end_matches(['.', ':']).to_owned()
 }
 
 /// An object that is being sent.
-pub(super) struct BucketObject {
+pub(in crate::serve) struct BucketObject {
     shared: Arc<Shared>,
     meta: ObjectMeta,
     open: Option<Slice>,
@@ -202,7 +238,7 @@ impl BucketObject {
         loop {
             let mut slice = match self.open.take() {
                 Some(slice) if slice.at == at && slice.at < slice.end => slice,
-                _ => ask(&self.shared, &self.meta, at, len).await?,
+                _ => ask(&self.shared, &mut self.meta, at, len).await?,
             };
             if slice.rest.is_empty() {
                 match slice.body.next().await {
@@ -234,7 +270,7 @@ impl BucketObject {
 }
 
 /// Begins to read what is left of `len` bytes at `at`, a slice at most.
-async fn ask(shared: &Shared, meta: &ObjectMeta, at: u64, len: u64) -> io::Result<Slice> {
+async fn ask(shared: &Shared, meta: &mut ObjectMeta, at: u64, len: u64) -> io::Result<Slice> {
     let end = at.saturating_add(SLICE).min(len);
     let options =
         GetOptions { range: Some(GetRange::Bounded(at..end)), if_match: meta.e_tag.clone(), ..GetOptions::default() };
@@ -242,6 +278,10 @@ async fn ask(shared: &Shared, meta: &ObjectMeta, at: u64, len: u64) -> io::Resul
         shared.forget(&meta.location);
         io::Error::other(format!("the bucket: {}", reason(&e)))
     })?;
+    // A list may lack what a GET tells; from then on it holds.
+    if meta.e_tag.is_none() {
+        meta.e_tag.clone_from(&got.meta.e_tag);
+    }
     let same = got.meta.size == meta.size && got.meta.e_tag == meta.e_tag && got.range == (at..end);
     if !same {
         shared.forget(&meta.location);

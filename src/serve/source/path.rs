@@ -18,7 +18,7 @@ pub fn names(url_path: &str) -> Option<Vec<String>> {
 }
 
 /// Whether it is a visible name on every system: no drive (`C:`), no stream (`a::$DATA`), no control characters.
-fn is_name(name: &str) -> bool {
+pub fn is_name(name: &str) -> bool {
     let plain = !name.starts_with('.') && !name.contains(|c: char| c == '\\' || c == '/' || c.is_control());
     // Windows alone gives colons, device names and trailing dots and blanks a meaning; elsewhere films have them in their names.
     plain && (!cfg!(windows) || is_windows_name(name))

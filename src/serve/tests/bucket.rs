@@ -15,8 +15,10 @@ use reqwest::Method;
 
 use super::super::source::bucket::Bucket;
 use super::super::source::{SourceError, Tree};
+use super::super::torrents::make_of;
 use super::super::{Origin, ServeOptions};
 use super::{Running, pattern, run};
+use crate::torrent::create::{CreateOptions, Progress, create};
 
 const SLICE: u64 = 4 << 20;
 
@@ -100,7 +102,7 @@ fn list(s3: &S3, query: &str) -> Response {
         url::form_urlencoded::parse(query.as_bytes()).find(|(n, _)| n == "prefix").map(|(_, v)| v.into_owned());
     let prefix = prefix.unwrap_or_default();
     let objects = s3.objects.lock();
-    let contents = objects.iter().filter(|(k, _)| k.starts_with(&prefix)).map(|(key, (_, bytes))| {
+    let contents = objects.iter().filter(|(k, _)| k.starts_with(&prefix) && **k != prefix).map(|(key, (_, bytes))| {
         format!(
             "<Contents><Key>{key}</Key><LastModified>1994-11-06T08:49:37Z</LastModified><Size>{}</Size></Contents>",
             bytes.len()
@@ -180,4 +182,34 @@ async fn a_bucket_that_is_empty_or_ill() {
     s3.ill.store(true, Ordering::Relaxed);
     let busy = server.get("/other", "").await;
     assert_eq!((busy.status().as_u16(), busy.headers()["retry-after"].as_bytes()), (503, &b"1"[..]));
+}
+
+#[tokio::test]
+async fn a_torrent_of_a_bucket_is_that_of_the_same_files() {
+    let (s3, dir) = (Arc::new(S3::default()), tempfile::tempdir().unwrap());
+    let season = dir.path().join("Season 1");
+    std::fs::create_dir_all(season.join("extra")).unwrap();
+    for (name, len) in [("e10.mkv", 5_000_000), ("e2.mkv", 9_000_001), ("extra/cut é.mkv", 100)] {
+        let data = pattern(len);
+        std::fs::write(season.join(name), &data).unwrap();
+        s3.put(&format!("all/Season 1/{name}"), "\"one\"", &data);
+    }
+    s3.put("all/Season 1/.hidden", "\"one\"", b"x");
+    s3.put("all/Season 1/extra", "\"one\"", b"");
+    s3.put("all/Season 10/e1.mkv", "\"one\"", b"x");
+    let bucket = Arc::new(Bucket::open_by(s3.start().await, "films", "all/Season 1").await.unwrap());
+    let options = CreateOptions { web_seeds: vec!["http://h/".into()], ..CreateOptions::default() };
+    let out = dir.path().join("out");
+    let make = async || {
+        let progress = Arc::new(Progress::default());
+        make_of(bucket.clone(), "Season 1".into(), out.clone(), options.clone(), progress).await.unwrap()
+    };
+    let (first, second) = (make().await, make().await);
+    let local = create(&season, &options, &Progress::default()).unwrap();
+    assert_eq!(std::fs::read(&first.file).unwrap(), local.torrent);
+    assert!(!first.reused && second.reused && first.place.is_none());
+    assert!(s3.gets().iter().all(|(from, to)| to - from <= SLICE));
+    s3.put("all/Season 1/e3.mkv", "\"one\"", b"more");
+    let third = make().await;
+    assert!(!third.reused && third.meta.info_hash != first.meta.info_hash);
 }

@@ -31,11 +31,20 @@ pub(super) struct Extent {
     pub file: Option<usize>,
 }
 
+/// Reads the files of a torrent to be. Each worker has one of its own, and reads mostly in order.
+pub trait ReadFiles {
+    /// Fills `buf` from `offset` of the file `index`, counted without padding.
+    ///
+    /// # Errors
+    /// [`CreateError::Read`] or [`CreateError::Changed`], which end the making.
+    fn read(&mut self, index: usize, offset: u64, buf: &mut [u8]) -> Result<(), CreateError>;
+}
+
 /// SHA-1 of each piece, 20 bytes each. `extents` lie end to end over the layout.
-pub(super) fn hash(
+pub(super) fn hash<'a>(
     layout: Layout,
     extents: &[Extent],
-    files: &[Listed],
+    open: &(dyn Fn() -> Box<dyn ReadFiles + 'a> + Sync),
     progress: &Progress,
 ) -> Result<Vec<u8>, CreateError> {
     let pieces = layout.piece_count();
@@ -44,7 +53,7 @@ pub(super) fn hash(
     let workers = workers.min(pieces.div_ceil(run) as usize);
     let (next, failed) = (AtomicU32::new(0), AtomicBool::new(false));
     let work = || {
-        let mut source = Source { extents, files, open: None };
+        let mut source = Source { extents, files: open() };
         let mut done = Vec::new();
         loop {
             let first = next.fetch_add(run, Ordering::Relaxed);
@@ -76,13 +85,12 @@ pub(super) fn hash(
     Ok(runs.into_iter().flat_map(|(_, hashes)| hashes).collect())
 }
 
-struct Source<'a> {
+struct Source<'a, 'b> {
     extents: &'a [Extent],
-    files: &'a [Listed],
-    open: Option<(usize, File)>,
+    files: Box<dyn ReadFiles + 'b>,
 }
 
-impl Source<'_> {
+impl Source<'_, '_> {
     fn hash(
         &mut self,
         layout: Layout,
@@ -120,12 +128,20 @@ impl Source<'_> {
             match extent.file {
                 None => bytes.fill(0),
                 Some(_) if bytes.is_empty() => {}
-                Some(index) => self.read(index, part.start - extent.range.start, bytes)?,
+                Some(index) => self.files.read(index, part.start - extent.range.start, bytes)?,
             }
         }
         Ok(())
     }
+}
 
+/// Files on disk, one of them open.
+pub(super) struct Disk<'a> {
+    pub files: &'a [Listed],
+    pub open: Option<(usize, File)>,
+}
+
+impl ReadFiles for Disk<'_> {
     fn read(&mut self, index: usize, offset: u64, buf: &mut [u8]) -> Result<(), CreateError> {
         let Some(listed) = self.files.get(index) else { return Ok(()) };
         let failed = |source: io::Error| match source.kind() {

@@ -17,8 +17,9 @@ mod write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use self::hash::Extent;
-pub use self::reuse::renew;
+pub use self::hash::ReadFiles;
+use self::hash::{Disk, Extent};
+pub use self::reuse::{renew, renew_elsewhere};
 pub use self::write::write_whole;
 use super::{Metainfo, TorrentError};
 use crate::units::{ByteRange, Layout};
@@ -100,7 +101,7 @@ pub struct Created {
     pub magnet: String,
     /// Links that lead out of the folder or to folders, sockets, devices.
     pub left_out: Vec<PathBuf>,
-    /// Where each of its files lies, links resolved, in its order and without padding.
+    /// Where each of its files lies, links resolved, in its order and without padding; of files elsewhere their names.
     pub disk: Vec<PathBuf>,
 }
 
@@ -143,23 +144,94 @@ impl CreateError {
     }
 }
 
+/// Files that do not lie on a disk of this machine: in a bucket, say.
+#[derive(Debug, Clone)]
+pub struct Elsewhere {
+    pub name: String,
+    /// They form a folder; otherwise there is one of them.
+    pub folder: bool,
+    /// The names that lead to each below the folder, and its length in bytes. [`Elsewhere::new`] puts them into order.
+    pub files: Vec<(Vec<String>, u64)>,
+}
+
+impl Elsewhere {
+    /// With its files in the order in which torrents list them.
+    pub fn new(name: String, folder: bool, mut files: Vec<(Vec<String>, u64)>) -> Self {
+        files.sort_by(|a, b| scan::by_name(&a.0, &b.0));
+        Self { name, folder, files }
+    }
+
+    fn found(&self) -> scan::Found {
+        let listed = self.files.iter().map(|(names, len)| scan::Listed {
+            components: if self.folder { names.clone() } else { Vec::new() },
+            disk: names.iter().collect(),
+            len: *len,
+            modified: None,
+        });
+        scan::Found { files: listed.collect(), folder: self.folder, left_out: Vec::new() }
+    }
+}
+
 /// Makes a torrent of the file or folder at `path`. Blocks while it reads and hashes all of it, on all cores.
 ///
 /// # Errors
 /// Any [`CreateError`].
 pub fn create(path: &Path, options: &CreateOptions, progress: &Progress) -> Result<Created, CreateError> {
+    check(options)?;
+    let name = name_of(path, options)?;
+    let found = scan::scan(path, options.except.as_deref())?;
+    if found.files.iter().all(|f| f.len == 0) {
+        return Err(CreateError::Empty { path: path.to_owned() });
+    }
+    let files = &found.files;
+    let info = hashed(&name, &found, options, &|| Box::new(Disk { files, open: None }), progress)?;
+    for file in files {
+        let now = std::fs::metadata(&file.disk).ok();
+        if now.is_none_or(|m| m.len() != file.len || m.modified().ok() != file.modified) {
+            return Err(CreateError::Changed { path: file.disk.clone() });
+        }
+    }
+    wrap(&info, found, options)
+}
+
+/// The same of files elsewhere, which `open` gives each worker a reader of.
+///
+/// # Errors
+/// Any [`CreateError`].
+pub fn create_elsewhere<'a>(
+    what: &Elsewhere,
+    open: &(dyn Fn() -> Box<dyn ReadFiles + 'a> + Sync),
+    options: &CreateOptions,
+    progress: &Progress,
+) -> Result<Created, CreateError> {
+    check(options)?;
+    let name = checked_name(options.name.as_ref().unwrap_or(&what.name))?;
+    let found = what.found();
+    if found.files.iter().all(|f| f.len == 0) {
+        return Err(CreateError::Empty { path: PathBuf::from(&what.name) });
+    }
+    wrap(&hashed(&name, &found, options, open, progress)?, found, options)
+}
+
+fn check(options: &CreateOptions) -> Result<(), CreateError> {
     if options.private && !options.nodes.is_empty() {
         return Err(CreateError::PrivateNodes);
     }
     if options.private && options.trackers.iter().all(Vec::is_empty) && options.web_seeds.is_empty() {
         return Err(CreateError::PrivateAlone);
     }
-    let name = name_of(path, options)?;
-    let found = scan::scan(path, options.except.as_deref())?;
-    let bytes: u64 = found.files.iter().map(|f| f.len).sum();
-    if bytes == 0 {
-        return Err(CreateError::Empty { path: path.to_owned() });
-    }
+    Ok(())
+}
+
+/// The info dictionary, once all is hashed.
+fn hashed<'a>(
+    name: &str,
+    found: &scan::Found,
+    options: &CreateOptions,
+    open: &(dyn Fn() -> Box<dyn ReadFiles + 'a> + Sync),
+    progress: &Progress,
+) -> Result<Vec<u8>, CreateError> {
+    let bytes = found.files.iter().fold(0u64, |sum, f| sum.saturating_add(f.len));
     let piece_len = options.piece_len.unwrap_or_else(|| piece_len_for(bytes));
     if !PIECE_LENS.contains(&piece_len) || !piece_len.is_power_of_two() {
         return Err(CreateError::PieceLen(piece_len));
@@ -173,15 +245,13 @@ pub fn create(path: &Path, options: &CreateOptions, progress: &Progress) -> Resu
         _ => return Err(too_many),
     };
     progress.total.store(total, Ordering::Relaxed);
-    let hashes = hash::hash(layout, &extents, &found.files, progress)?;
-    for file in &found.files {
-        let now = std::fs::metadata(&file.disk).ok();
-        if now.is_none_or(|m| m.len() != file.len || m.modified().ok() != file.modified) {
-            return Err(CreateError::Changed { path: file.disk.clone() });
-        }
-    }
-    let info = encode::info(&name, found.folder, &found.files, &extents, (piece_len, &hashes), options.private);
-    let torrent = encode::torrent(&info, found.folder, options);
+    let hashes = hash::hash(layout, &extents, open, progress)?;
+    Ok(encode::info(name, found.folder, &found.files, &extents, (piece_len, &hashes), options.private))
+}
+
+/// The torrent around an info dictionary.
+fn wrap(info: &[u8], found: scan::Found, options: &CreateOptions) -> Result<Created, CreateError> {
+    let torrent = encode::torrent(info, found.folder, options);
     let meta = Metainfo::parse(&torrent).map_err(CreateError::Unreadable)?;
     let magnet = meta.magnet();
     let disk = found.files.into_iter().map(|f| f.disk).collect();
@@ -201,8 +271,12 @@ fn name_of(path: &Path, options: &CreateOptions) -> Result<String, CreateError> 
         Some(name) => name.clone(),
         None => default_name(path).ok_or_else(|| CreateError::Name { path: path.to_owned() })?,
     };
+    checked_name(&name)
+}
+
+fn checked_name(name: &str) -> Result<String, CreateError> {
     let bad = name.trim().is_empty() || name == "." || name == ".." || name.contains(['/', '\\', '\0']);
-    if bad { Err(CreateError::BadName(name)) } else { Ok(name) }
+    if bad { Err(CreateError::BadName(name.to_owned())) } else { Ok(name.to_owned()) }
 }
 
 /// The length of a piece for this many bytes: see [`FEW_PIECES`].

@@ -3,16 +3,28 @@
 use std::path::Path;
 use std::time::SystemTime;
 
-use super::{CreateOptions, Created, encode, lay_out, name_of, scan};
+use super::{CreateOptions, Created, Elsewhere, lay_out, name_of, scan, wrap};
 use crate::torrent::Metainfo;
 
 /// What [`super::create`] would make of `path`, from what it made of it before, without reading the files. `old` is that
 /// torrent and `hashed` a moment before its files were read. `None` where anything has changed since, or might have.
 pub fn renew(path: &Path, old: &[u8], hashed: SystemTime, options: &CreateOptions) -> Option<Created> {
-    let old = Metainfo::parse(old).ok()?;
     let found = scan::scan(path, options.except.as_deref()).ok()?;
+    if !found.files.iter().all(|f| changed(&f.disk).is_some_and(|c| c < hashed)) {
+        return None;
+    }
+    renew_found(&name_of(path, options).ok()?, found, old, options)
+}
+
+/// The same of files elsewhere. Whether they have changed since is for the caller to know.
+pub fn renew_elsewhere(what: &Elsewhere, old: &[u8], options: &CreateOptions) -> Option<Created> {
+    renew_found(options.name.as_ref().unwrap_or(&what.name), what.found(), old, options)
+}
+
+fn renew_found(name: &str, found: scan::Found, old: &[u8], options: &CreateOptions) -> Option<Created> {
+    let old = Metainfo::parse(old).ok()?;
     let piece_len = old.layout.piece_len();
-    let same = name_of(path, options).ok()? == old.name
+    let same = name == old.name
         && options.private == old.private
         && options.piece_len.is_none_or(|len| len == piece_len)
         && found.folder == old.multi_file;
@@ -27,13 +39,7 @@ pub fn renew(path: &Path, old: &[u8], hashed: SystemTime, options: &CreateOption
             return None;
         }
     }
-    if !found.files.iter().all(|f| changed(&f.disk).is_some_and(|c| c < hashed)) {
-        return None;
-    }
-    let torrent = encode::torrent(&old.info_bytes, found.folder, options);
-    let meta = Metainfo::parse(&torrent).ok().filter(|m| m.info_hash == old.info_hash)?;
-    let disk = found.files.into_iter().map(|f| f.disk).collect();
-    Some(Created { torrent, magnet: meta.magnet(), meta, left_out: found.left_out, disk })
+    wrap(&old.info_bytes, found, options).ok().filter(|new| new.meta.info_hash == old.info_hash)
 }
 
 /// When a file last changed, also where somebody set its time back or put an older one in its place.

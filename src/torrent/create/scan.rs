@@ -112,7 +112,7 @@ fn is_hidden(name: &str, meta: &Metadata) -> bool {
 }
 
 /// Component by component, so that what is in a folder stays together.
-fn by_name(a: &[String], b: &[String]) -> Ordering {
+pub(super) fn by_name(a: &[String], b: &[String]) -> Ordering {
     let pairs = a.iter().zip(b).map(|(a, b)| natural(a, b));
     pairs.fold(Ordering::Equal, Ordering::then).then(a.len().cmp(&b.len()))
 }

@@ -115,7 +115,8 @@ fn it_ends_when_cancelled_and_notices_a_file_that_shrinks() {
     std::fs::write(dir.path().join("show/a"), "short").unwrap();
     let extents = lay_out(found.files.iter().map(|f| f.len), 16384, false);
     let layout = Layout::new(3_000_000, 16384).unwrap();
-    let hashed = hash::hash(layout, &extents, &found.files, &Progress::default());
+    let open = || -> Box<dyn ReadFiles + '_> { Box::new(Disk { files: &found.files, open: None }) };
+    let hashed = hash::hash(layout, &extents, &open, &Progress::default());
     assert!(matches!(hashed, Err(CreateError::Changed { .. })));
 }
 
