@@ -5,6 +5,8 @@ mod create;
 mod info;
 #[cfg(feature = "gui")]
 mod play;
+mod serve;
+mod signals;
 
 use std::ffi::OsString;
 #[cfg(feature = "gui")]
@@ -29,6 +31,7 @@ Examples:
   sluicegate film.torrent                  or a magnet link, an info hash, a web address, a video file
   sluicegate info film.torrent             what it holds
   sluicegate create film.mkv               a torrent of your own
+  sluicegate serve film.mkv                an origin for it
   sluicegate play --headless film.torrent  without a window, measured";
 
 /// Plays a torrent as if it were a local file: the swarm carries the stream, a server fills in what it is about to miss.
@@ -62,6 +65,8 @@ enum Do {
     Info(InfoArgs),
     /// Make a torrent and a magnet link of a file or folder.
     Create(Box<create::CreateArgs>),
+    /// Serve films to players over HTTP, at a capacity that they bid for.
+    Serve(Box<serve::ServeArgs>),
 }
 
 #[cfg(feature = "gui")]
@@ -213,12 +218,16 @@ pub fn run(entered: Instant) -> u8 {
             return u8::try_from(e.exit_code()).unwrap_or(2);
         }
     };
-    log();
+    // A server has a log of its own.
+    if !matches!(cli.command, Some(Do::Serve(_))) {
+        log();
+    }
     #[cfg(not(feature = "gui"))]
     let _ = entered;
     match cli.command {
         Some(Do::Info(args)) => info::run(&args.uri, args.json),
         Some(Do::Create(args)) => create::run(*args),
+        Some(Do::Serve(args)) => serve::run(*args),
         #[cfg(feature = "gui")]
         Some(Do::Play(args)) => play::play(*args, entered),
         #[cfg(feature = "gui")]
@@ -272,6 +281,11 @@ mod tests {
             "sluicegate create x -o y.torrent --tracker http://a/announce,udp://b:1 -t udp://c:2 --web-seed http://h/ --private",
             "sluicegate create x --piece-size 256K --comment hi --name film --node router.example:6881 --node [::1]:5 --magnet",
             "sluicegate create x --piece-size auto --json --align --date --force",
+            "sluicegate serve x --capacity 200Mbit/s",
+            "sluicegate serve x y s3://b/p --listen 8080 --tls-cert c --tls-key k --token-file t --log json --grace 5",
+            "sluicegate serve x --torrent-out d --tracker udp://a:1 --seed --seed-listen 6881 --up-limit 1MB/s --no-dht",
+            "sluicegate serve --sign /x --for 24h --token 12345678 --public-url https://h/",
+            "sluicegate serve x --metrics-listen 127.0.0.1:9 --trust-proxy 10.0.0.0/8 --max-connections 9 --max-per-address 3",
         ] {
             Cli::try_parse_from(line.split(' ')).unwrap();
         }
@@ -288,6 +302,14 @@ mod tests {
             "sluicegate create x --node router.example",
             "sluicegate create x --node h:1 --private",
             "sluicegate create x --magnet --json",
+            "sluicegate serve",
+            "sluicegate serve x --sign /x",
+            "sluicegate serve x --tls-cert c",
+            "sluicegate serve x --seed",
+            "sluicegate serve x --capacity 5",
+            "sluicegate serve x --for 1h",
+            "sluicegate serve --sign /x --for 1y",
+            "sluicegate serve x --max-connections 0",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
         }

@@ -76,6 +76,23 @@ pub fn seconds(s: &str) -> Result<Duration, ArgError> {
     n.map(Duration::from_secs_f64).ok_or_else(|| ArgError(format!("\"{s}\" is not a number of seconds")))
 }
 
+/// Longer than this nothing that expires should last.
+const LIFETIME_MAX_S: f64 = 10.0 * 366.0 * 86_400.0;
+
+/// How long something is good for: a number with s, m, h or d.
+pub fn lifetime(s: &str) -> Result<Duration, ArgError> {
+    let bad = || ArgError(format!("\"{s}\" is not a time: write for example 90s, 30m, 24h or 7d"));
+    let unit = match s.chars().next_back().ok_or_else(bad)? {
+        's' => 1.0,
+        'm' => 60.0,
+        'h' => 3600.0,
+        'd' => 86_400.0,
+        _ => return Err(bad()),
+    };
+    let n = s.get(..s.len() - 1).and_then(number).map(|n| n * unit);
+    n.filter(|n| *n >= 1.0 && *n <= LIFETIME_MAX_S).map(Duration::from_secs_f64).ok_or_else(bad)
+}
+
 /// A seek to make at a moment: `60%@5` seeks to 60 % five seconds after the start of the program.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SeekAt {
@@ -260,6 +277,16 @@ mod tests {
         }
         assert_eq!(Position::Share(0.5).resolve(Some(MediaTime(10))), Some(MediaTime(5)));
         assert_eq!(Position::Share(0.5).resolve(None), None);
+    }
+
+    #[test]
+    fn lifetimes() {
+        for (said, secs) in [("90s", 90), ("30m", 1800), ("24h", 86_400), ("7d", 604_800), ("1.5h", 5400)] {
+            assert_eq!(lifetime(said), Ok(Duration::from_secs(secs)), "{said}");
+        }
+        for bad in ["", "h", "24", "-1h", "0s", "1y", "99999d", "1e3s", "24\u{e9}"] {
+            assert!(lifetime(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -26,7 +26,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-use crate::serve::{ServeLimits, serve};
+use crate::serve::serve;
 
 /// About 88 KiB/s.
 const CLIP: &[u8] = include_bytes!("../../assets/demo.mp4");
@@ -207,8 +207,7 @@ async fn set_up(folder: &Path, stop: &CancellationToken) -> Result<(Ready, Vec<A
 
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(network)?;
     let addr = listener.local_addr().map_err(network)?;
-    let limits = ServeLimits { bytes_per_s: Some(SERVER_BYTES_PER_S) };
-    tokio::spawn(serve(listener, whole, limits, stop.clone().cancelled_owned()));
+    tokio::spawn(serve(listener, whole, Some(SERVER_BYTES_PER_S), stop.clone().cancelled_owned()));
     // Ends in a slash: the name is the torrent's.
     let web_seed = format!("http://{addr}/");
     Ok((Ready { torrent, peers, web_seed, folder: folder.to_owned() }, sessions))

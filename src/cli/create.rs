@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use clap::Args;
 use sluicegate::app::Failure;
 use sluicegate::app::args::{PieceSize, dht_node, http_url, tracker_tier};
-use sluicegate::torrent::create::{CreateError, CreateOptions, Created, Progress, create, default_name};
+use sluicegate::torrent::create::{CreateError, CreateOptions, Created, Progress, create, default_name, write_whole};
 use sluicegate::torrent::describe;
 
 use super::fail;
@@ -165,7 +165,7 @@ fn make(args: &CreateArgs) -> Result<(Created, PathBuf), CreateFailed> {
         eprintln!("Left out: {}", path.display());
     }
     // A signal that came after the last byte was hashed.
-    write_whole(&output, &created.torrent).map_err(|e| {
+    write_whole(&output, &created.torrent, None).map_err(|e| {
         Failure::machine(format!("{} cannot be written: {e}", output.display()), "Choose with -o where")
     })?;
     Ok((created, output))
@@ -200,20 +200,6 @@ fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Beside its place first, so that what is read there is never half of it.
-fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temp = folder_of(path).join(format!(".{name}.{}.part", std::process::id()));
-    let written = std::fs::File::create_new(&temp)
-        .and_then(|mut f| f.write_all(bytes).and_then(|()| f.sync_all()))
-        .and_then(|()| std::fs::rename(&temp, path));
-    if written.is_err() {
-        // It may never have been made.
-        let _ = std::fs::remove_file(&temp);
-    }
-    written
-}
-
 fn said(args: &CreateArgs, made: &Created, output: &Path) -> String {
     if args.magnet {
         return made.magnet.clone();
@@ -243,17 +229,7 @@ fn said(args: &CreateArgs, made: &Created, output: &Path) -> String {
 fn end_with_signal(progress: Arc<Progress>) {
     let body = move || {
         let Ok(rt) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
-        rt.block_on(async {
-            #[cfg(unix)]
-            {
-                use tokio::signal::unix::{SignalKind, signal};
-                if let Ok(mut term) = signal(SignalKind::terminate()) {
-                    tokio::select! { _ = tokio::signal::ctrl_c() => {} _ = term.recv() => {} }
-                    return;
-                }
-            }
-            let _ = tokio::signal::ctrl_c().await;
-        });
+        rt.block_on(super::signals::end_asked_for());
         progress.cancel();
     };
     // Without the thread a signal ends the program as it ends any other, and still nothing is half-written.
@@ -263,14 +239,14 @@ fn end_with_signal(progress: Arc<Progress>) {
 }
 
 /// The line of progress; gone when dropped.
-struct Shown {
+pub struct Shown {
     over: Arc<AtomicBool>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Shown {
     /// Only where somebody looks: into a file or a pipe nothing is written.
-    fn start(progress: Arc<Progress>) -> Self {
+    pub fn start(progress: Arc<Progress>) -> Self {
         let over = Arc::new(AtomicBool::new(false));
         if !std::io::stderr().is_terminal() {
             return Self { over, thread: None };
@@ -325,18 +301,5 @@ mod tests {
         assert_eq!(line(0, 0, Duration::ZERO), "Looking at the files …");
         assert_eq!(line(512 << 20, 1 << 30, Duration::from_secs(2)), " 50 %  512 MiB of 1 GiB  256 MiB/s  2 s left");
         assert!(line(1, u64::MAX, Duration::ZERO).ends_with("min left"));
-    }
-
-    #[test]
-    fn a_torrent_is_written_whole_or_not_at_all() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("a.torrent");
-        write_whole(&path, b"one").unwrap();
-        write_whole(&path, b"two").unwrap();
-        assert_eq!(std::fs::read(&path).unwrap(), b"two");
-        assert!(write_whole(&dir.path().join("gone/a.torrent"), b"x").is_err());
-        std::fs::create_dir(dir.path().join("folder")).unwrap();
-        assert!(write_whole(&dir.path().join("folder"), b"x").is_err());
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2, "nothing is left behind");
     }
 }

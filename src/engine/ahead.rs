@@ -16,7 +16,7 @@ const RAREST_TRIES: usize = 64;
 const EARN_MOST: usize = 10;
 
 impl Engine {
-    /// Fills the link's queue up to `room` more requests with blocks beyond the window.
+    /// Fills the link's queue up to `room` more requests with blocks beyond the window; answers how many were asked for.
     pub(super) fn ask_ahead(
         &mut self,
         now: Instant,
@@ -25,7 +25,7 @@ impl Engine {
         zones: &Zones,
         typical: f64,
         actions: &mut Vec<Action>,
-    ) {
+    ) -> usize {
         let mut picks: Vec<BlockRef> = Vec::with_capacity(room);
         self.failed_ahead(link, room, zones, &mut picks);
         self.begun_ahead(link, room, zones, &mut picks);
@@ -33,9 +33,11 @@ impl Engine {
         if picks.is_empty() {
             self.end_game(now, link, room, typical, &mut picks);
         }
+        let asked = picks.len();
         for block in picks {
             self.ask(now, link, block, typical, actions);
         }
+        asked
     }
 
     /// A viewer of whom nobody wants anything, although not all have everything: it came last, and has only what the others have

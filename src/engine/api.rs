@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::units::{BlockRef, ByteRange, FetchId, Instant, LinkId, MediaTime, OriginId, PieceIndex, PieceSet};
+use crate::units::{BlockRef, ByteRange, FetchId, GrantId, Instant, LinkId, MediaTime, OriginId, PieceIndex, PieceSet};
 
 /// What the world tells the engine. Offsets are in torrent space.
 #[derive(Debug, Clone)]
@@ -117,8 +117,9 @@ pub enum Event {
     /// A server answered its probe and serves ranges.
     OriginUp {
         origin: OriginId,
-        /// It takes bids; otherwise each bid is granted by ourselves.
-        bidding: bool,
+        /// Whether it takes bids; otherwise each bid is granted by ourselves. `None`: not known yet. Then it is bid to, and
+        /// asked without waiting for what it says.
+        bidding: Option<bool>,
         rtt: Option<Duration>,
     },
     /// The server is given up: it lied, broke or went away.
@@ -141,8 +142,15 @@ pub enum Event {
     /// The server's answer to a bid.
     Granted {
         origin: OriginId,
+        grant: GrantId,
         bits: u64,
         expires: Instant,
+    },
+    /// A bid came to nothing.
+    BidFailed {
+        origin: OriginId,
+        /// The server knows nothing of bids.
+        plain: bool,
     },
     /// The user chose what to play: the bytes of one file.
     FileChosen {
@@ -250,11 +258,13 @@ pub enum Action {
         fetch: FetchId,
         origin: OriginId,
         range: ByteRange,
+        /// What it is to be counted against, in this order; none at a server that takes no bids.
+        grants: Vec<GrantId>,
     },
     AbortFetch {
         fetch: FetchId,
     },
-    /// Submit a bid; answered by `Granted`.
+    /// Submit a bid; answered by `Granted` or `BidFailed`.
     Bid {
         origin: OriginId,
         bid: Bid,

@@ -8,6 +8,9 @@ pub struct Config {
     /// How often time alone can change a decision. A tenth of a second is what a hand feels as at once; a world of thousands of
     /// engines may take half a second.
     pub tick: Duration,
+    /// While something presses the full pass is made again this often, if anything happened: what a link with room waits for it
+    /// is a tenth of a round trip.
+    pub pressing: Duration,
     /// A block due within this is urgent: below it a lost request could not be repeated in time on a slow path.
     pub urgent: Duration,
     /// A block due within this is in the window, where forecasts decide. Longer would ask the server for what the swarm
@@ -97,6 +100,8 @@ pub struct Config {
     pub upload_floor: Duration,
     /// Requests of a peer that are remembered.
     pub upload_queue: usize,
+    /// Whether peers are held back while server bytes are due. Off only to measure what that gains.
+    pub priority: bool,
     /// What peers keep, as a share of the access link, however much the server needs.
     pub peer_share_min: f64,
     /// Arrivals above this share of the measured capacity mean that the access link is full.
@@ -109,6 +114,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             tick: Duration::from_millis(100),
+            pressing: Duration::from_millis(10),
             urgent: Duration::from_secs(3),
             window: Duration::from_secs(15),
             start: Duration::from_secs(2),
@@ -148,6 +154,7 @@ impl Default for Config {
             anti_snub: Duration::from_secs(60),
             upload_floor: Duration::from_secs(3),
             upload_queue: 500,
+            priority: true,
             peer_share_min: 0.1,
             link_full: 0.85,
             links_wanted: 60,

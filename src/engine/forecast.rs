@@ -31,6 +31,11 @@ impl RateMeter {
         self.since = None;
     }
 
+    /// What was busy time so far is not counted: the source was held back by us.
+    pub fn excuse(&mut self, now: Instant) {
+        self.since = self.since.map(|s| s.max(now));
+    }
+
     /// `len` bytes arrived.
     pub fn arrived(&mut self, now: Instant, len: u64, config: &Config) {
         let Some(since) = self.since else { return };
@@ -103,6 +108,11 @@ impl Gauge {
     pub fn fold(&mut self, now: Instant) {
         let dt = now.since(self.last).as_secs_f64();
         if dt < 0.05 {
+            return;
+        }
+        if self.rate == 0.0 && self.pending == 0.0 {
+            // Most links most of the time: nothing came and nothing fades.
+            self.last = now;
             return;
         }
         let w = 1.0 - (-dt / Self::WINDOW.as_secs_f64()).exp();

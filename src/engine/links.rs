@@ -84,6 +84,8 @@ pub struct Link {
     pub proven: u32,
     /// It lied: it is being closed.
     pub banned: bool,
+    /// What of its rate it is held to for the server's sake; 1 is all.
+    pub squeeze: f64,
     /// Pieces it answers for even while it chokes us (BEP 6).
     pub allowed: BTreeSet<PieceIndex>,
     /// Pieces it would like us to ask for, newest last.
@@ -123,6 +125,7 @@ impl Link {
             suspect: false,
             proven: 0,
             banned: false,
+            squeeze: 1.0,
             allowed: BTreeSet::new(),
             suggested: VecDeque::new(),
             granted: BTreeSet::new(),
@@ -135,13 +138,13 @@ impl Link {
 
     /// Bytes per second by its own measure, else `typical`.
     pub fn rate(&self, now: Instant, typical: f64) -> f64 {
-        self.meter.rate_at(now).unwrap_or(typical).max(1.0)
+        (self.meter.rate_at(now).unwrap_or(typical) * self.squeeze).max(1.0)
     }
 
     /// Requests it should hold: its rate over round trip and queue time, within bounds.
     pub fn depth(&self, now: Instant, queue_time: Duration, config: &Config) -> usize {
         let Some(rate) = self.meter.rate_at(now) else { return config.queue_min };
-        if self.snubbed {
+        if self.snubbed || self.squeeze < 1.0 {
             return 1;
         }
         let blocks = |queue_time: Duration| {
@@ -225,9 +228,22 @@ impl Link {
         self.ghosts.retain(|g| now.since(g.expected) < config.rtt_unknown * 2);
     }
 
+    /// It is held back: what it does meanwhile is no measure of it, and no request of it is late.
+    pub fn excuse(&mut self, now: Instant) {
+        self.meter.excuse(now);
+        self.last_arrival = now;
+        for a in self.asks.iter_mut().chain(&mut self.ghosts) {
+            a.expected = a.expected.max(now);
+        }
+    }
+
     /// A block came: learn from it.
     pub fn arrived(&mut self, now: Instant, block: BlockRef, len: u64, config: &Config) {
-        self.meter.arrived(now, len, config);
+        if self.squeeze < 1.0 {
+            self.meter.excuse(now);
+        } else {
+            self.meter.arrived(now, len, config);
+        }
         self.last_arrival = now;
         self.snubbed = false;
         self.let_down = 0;
@@ -247,8 +263,10 @@ impl Link {
                 }
                 self.peak = 0;
             }
-            let late = now.0 as f64 / 1e9 - ask.expected.0 as f64 / 1e9;
-            self.lateness.sample(late, config);
+            if self.squeeze >= 1.0 {
+                let late = now.0 as f64 / 1e9 - ask.expected.0 as f64 / 1e9;
+                self.lateness.sample(late, config);
+            }
         }
     }
 

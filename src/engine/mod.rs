@@ -20,6 +20,7 @@ pub mod config;
 mod evidence;
 mod fast;
 mod forecast;
+mod grants;
 mod hedge;
 mod links;
 mod peers;
@@ -148,7 +149,7 @@ impl Engine {
         let busy = || self.servers.busy() || self.links.values().any(|l| !l.asks.is_empty() || !l.wishes.is_empty());
         let last = self.last_tick.unwrap_or_default();
         if self.position.file.is_some() && (moving || fading || busy()) {
-            let pressed = self.passes.next().filter(|_| self.stirred);
+            let pressed = self.passes.next(&self.config).filter(|_| self.stirred);
             let tick = last + self.config.tick;
             return Some(pressed.unwrap_or(tick).min(tick));
         }
@@ -230,12 +231,15 @@ impl Engine {
             Event::PieceVerified { piece } => self.piece_verified(piece, actions),
             Event::PieceCorrupt { piece } => self.piece_corrupt(now, piece, actions),
             Event::OriginUp { origin, .. } if self.trust.dropped.contains(&origin) => {}
-            Event::OriginUp { origin, bidding, rtt } => self.servers.up(origin, bidding, rtt, self.trust.suspect),
+            Event::OriginUp { origin, bidding, rtt } => {
+                self.servers.up(origin, bidding, rtt, self.trust.suspect, &self.config)
+            }
             Event::OriginDown { origin } => self.origin_down(origin),
             Event::ServerBytes { fetch, upto } => self.server_bytes(now, fetch, upto, actions),
             Event::ServerDone { fetch } => self.fetch_done(now, fetch, actions),
             Event::ServerFailed { fetch } => self.fetch_failed(now, fetch),
-            Event::Granted { origin, bits, expires } => self.granted(now, origin, bits, expires),
+            Event::Granted { origin, grant, bits, expires } => self.granted(now, origin, grant, bits, expires),
+            Event::BidFailed { origin, plain } => self.bid_failed(now, origin, plain),
             Event::FileChosen { range } => {
                 self.position =
                     Position { file: Some(range), reader_at: range.start, told: now, ..Position::default() };
@@ -277,6 +281,8 @@ impl Engine {
             }
             self.expire(now, actions);
             self.release(now, actions);
+            self.expire_bids(now);
+            self.expire_fetches(now, actions);
         }
         if self.position.file.is_none() || self.position.phase == Phase::Ended {
             self.stirred = false;

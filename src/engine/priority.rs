@@ -1,62 +1,271 @@
-//! The server connection's priority to bandwidth (claim 3): while a server range is in flight that its deadline presses,
-//! and the access link is full, the peers as a class are read within a budget, and their receive windows shrink with it.
-//! Given back within a second after.
+//! The server connection's priority to bandwidth (claim 3): while server bytes are due, the server would bring them too late and
+//! the access link is near what it was ever seen to carry, the peers as a class are held to what the server's deadlines
+//! leave of it. The swarm reads them within that budget and shrinks their receive windows; here they are asked for no
+//! more than the budget brings, the most urgent first, or what was asked for would fill the queue in front of the link.
+//!
+//! Invariants: no hold outlasts the last pressing server range by more than [`GRACE`]; a hold that brought the server nothing
+//! ends after [`PROBE`], and the next is not tried soon; what a link does while it is held teaches nothing about it.
 
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::agenda::Due;
+use super::config::Config;
 use super::{Action, Engine};
-use crate::units::{ByteRange, Instant};
+use crate::units::{BLOCK_LEN, ByteRange, Instant};
 
-/// What is known of the access link.
+/// Arrivals are averaged over this: below it a narrow link's blocks are too few to tell a rate.
+const SPAN: Duration = Duration::from_secs(1);
+/// The capacity estimate halves in this time while the link is not filled: access links change, and one burst of a shared
+/// wire proves little. Shorter would take a steady film for a full link soon after the last burst.
+const HALF_LIFE: Duration = Duration::from_secs(60);
+/// Arrivals that grew to a new peak within this time are still growing (a TCP ramp): the link is not shown to be full.
+const PLATEAU: Duration = Duration::from_millis(400);
+/// Growth below this share is noise of a few blocks.
+const GROWTH: f64 = 1.05;
+/// A hold goes on for so long over the gap between two ranges; with a round trip to open the windows again the peers are back
+/// within the second.
+const GRACE: Duration = Duration::from_millis(300);
+/// After this time a hold must have brought the server something. A flow doubles each round trip as it takes the room that
+/// others leave: eight round trips of a common path.
+const PROBE: Duration = Duration::from_millis(1200);
+/// What the server must have gained of what the peers gave up, or the access link is not what it waits for.
+const GAIN: f64 = 0.25;
+/// Rest after a hold that was of no use; twice as long after each further one.
+const REST: Duration = Duration::from_secs(5);
+const REST_MOST: Duration = Duration::from_secs(80);
+/// What was read late arrives in a burst once a hold ends, and says nothing of the link: nor does an average that has it in it.
+const AFTERMATH: Duration = Duration::from_millis(2200);
+/// The server's arrivals may be this share of its need before the peers are held for it.
+const ENOUGH: f64 = 0.9;
+/// A request held up for this long no longer counts against what may be asked under a hold: its peer may be gone.
+const STUCK: Duration = Duration::from_secs(3);
+
+/// What is known of the access link, and whether peers are held for the server.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Priority {
-    /// The most that arrived in about a second, fading slowly: the link's capacity as far as it was ever used.
+    flow: Flow,
+    /// Bytes per second that the link carried at its best, fading.
     capacity: f64,
-    pub budget: Option<u64>,
+    /// When arrivals last grew to a new peak.
+    grew: Instant,
+    hold: Option<Hold>,
+    released: Option<Instant>,
+    rest: Option<Instant>,
+    futile: u32,
+    /// What the server is to bring soon and was not asked for yet: seconds to its deadline, bytes. Sorted.
+    owed: Vec<(f64, u64)>,
+    /// As last told, with the user's limit.
+    told: Option<u64>,
 }
 
-/// The capacity estimate halves in about two minutes: access links change, and one burst of a shared wire proves little.
-const FADE_PER_TICK: f64 = 0.9994;
+/// A hold under way.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Hold {
+    since: Instant,
+    /// When the server last needed it.
+    needed: Instant,
+    /// Arrivals before it, bytes per second.
+    peers: f64,
+    server: f64,
+    /// What the peers are held to, and what that leaves the server, bytes per second.
+    pub budget: f64,
+    pub left: f64,
+}
+
+/// Arrivals of the last second, per tick.
+#[derive(Debug, Clone, Default)]
+struct Flow {
+    ticks: VecDeque<(f64, u64, u64)>,
+    span: f64,
+    last: Option<(Instant, u64, u64)>,
+}
+
+impl Flow {
+    /// Takes the totals in; bytes per second of peers and of servers over the last [`SPAN`], or since there is anything to count.
+    fn fold(&mut self, now: Instant, peers: u64, server: u64) -> (f64, f64) {
+        let (at, p, s) = self.last.replace((now, peers, server)).unwrap_or((now, peers, server));
+        let dt = now.since(at).as_secs_f64();
+        if dt > 0.0 {
+            self.ticks.push_back((dt, peers.saturating_sub(p), server.saturating_sub(s)));
+            self.span += dt;
+        }
+        while let Some(first) = self.ticks.front().map(|t| t.0).filter(|t| self.span - t >= SPAN.as_secs_f64()) {
+            self.span -= first;
+            self.ticks.pop_front();
+        }
+        let (peers, server) = self.ticks.iter().fold((0, 0), |sum, t| (sum.0 + t.1, sum.1 + t.2));
+        // A shorter span would make much of the first block.
+        let span = self.span.max(SPAN.as_secs_f64());
+        (peers as f64 / span, server as f64 / span)
+    }
+}
+
+/// What the server has to bring, as one tick sees it.
+#[derive(Debug, Clone, Copy)]
+struct Demand {
+    /// Bytes per second for the deadlines; 0 when nothing presses.
+    need: f64,
+    peers: f64,
+    server: f64,
+}
+
+impl Priority {
+    pub fn hold(&self) -> Option<&Hold> {
+        self.hold.as_ref()
+    }
+
+    /// One tick: what the peers are to be held to for the server's sake.
+    fn step(&mut self, now: Instant, d: Demand, config: &Config) {
+        self.measure(now, d, config);
+        let budget = (self.capacity - d.need).max(config.peer_share_min * self.capacity);
+        let Some(hold) = &mut self.hold else {
+            let full = d.peers + d.server > config.link_full * self.capacity && now.since(self.grew) >= PLATEAU;
+            let rested = self.rest.is_none_or(|t| t <= now);
+            // A budget that the peers stay below already would give the server nothing.
+            if rested && full && d.need > ENOUGH * d.server && budget < d.peers {
+                let left = self.capacity - budget;
+                let (peers, server) = (d.peers, d.server);
+                self.hold = Some(Hold { since: now, needed: now, peers, server, budget, left });
+            }
+            return;
+        };
+        if d.need > 0.0 {
+            hold.needed = now;
+            hold.budget = budget;
+            hold.left = self.capacity - budget;
+        }
+        let lost = hold.peers - d.peers;
+        let gained = d.server - hold.server;
+        let judged = now.since(hold.since) >= PROBE;
+        let useless = judged && d.need > ENOUGH * d.server && gained < GAIN * lost;
+        if judged && !useless {
+            self.futile = 0;
+        }
+        if useless {
+            self.rest = Some(now + (REST * 2u32.saturating_pow(self.futile.min(8))).min(REST_MOST));
+            self.futile = self.futile.saturating_add(1);
+        }
+        if useless || now.since(hold.needed) >= GRACE {
+            self.hold = None;
+            self.released = Some(now);
+        }
+    }
+
+    /// What the link can carry, by what it carried.
+    fn measure(&mut self, now: Instant, d: Demand, config: &Config) {
+        let arriving = d.peers + d.server;
+        if let Some(hold) = &self.hold {
+            // The server takes all it gets, less than it needs, and more than before: once it had the time to take it, what
+            // arrives now is what the link carries.
+            let proven = now.since(hold.since) >= PROBE * 2 && d.server > 1.5 * hold.server && d.need > d.server;
+            if proven && arriving < self.capacity {
+                self.capacity += 0.1 * (arriving - self.capacity);
+            }
+            return;
+        }
+        if self.released.is_some_and(|t| now.since(t) < AFTERMATH) {
+            return;
+        }
+        if arriving > self.capacity * GROWTH {
+            self.grew = now;
+        }
+        let fade = 0.5f64.powf(config.tick.as_secs_f64() / HALF_LIFE.as_secs_f64());
+        self.capacity = (self.capacity * fade).max(arriving);
+    }
+}
 
 impl Engine {
     pub(super) fn prioritise(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        let (peers, server) = (self.swarm_gauge.get(), self.server_gauge.get());
-        let arriving = peers + server;
-        self.priority.capacity = (self.priority.capacity * FADE_PER_TICK).max(arriving);
-        let capacity = self.priority.capacity;
-        let need = self.server_need(now);
-        let full = arriving > self.config.link_full * capacity && peers > 0.0;
-        let held = self.priority.budget.is_some();
-        // Held on while the range lasts: with the peers held back the link is not full any more, by design.
-        let budget = (need > 0.0 && (full || held) && need > 0.9 * server)
-            .then(|| (capacity - need).max(self.config.peer_share_min * capacity) as u64);
+        let (peers, server) = self.priority.flow.fold(now, self.totals.swarm, self.totals.server);
+        let need = if self.config.priority { self.server_need(now) } else { 0.0 };
+        self.priority.step(now, Demand { need, peers, server }, &self.config);
+        self.squeeze(now);
         // The user's limit is for all that comes in: peers have what the server leaves.
         let allowed = self.limits.down.map(|l| (l as f64 - server).max(l as f64 / 10.0) as u64);
-        let budget = budget.into_iter().chain(allowed).min();
-        let changed = match (budget, self.priority.budget) {
+        let budget = self.priority.hold.map(|h| h.budget as u64).into_iter().chain(allowed).min();
+        let changed = match (budget, self.priority.told) {
             (Some(a), Some(b)) => a.abs_diff(b) > b / 8,
             (a, b) => a.is_some() != b.is_some(),
         };
         if changed {
-            self.priority.budget = budget;
+            self.priority.told = budget;
             actions.push(Action::PeerReceiveBudget { bytes_per_s: budget });
         }
     }
 
-    /// Bytes per second that the ranges in flight need to meet their deadlines; 0 when nothing presses.
+    /// Links are forecast by their part of the budget while it lasts, and what they do meanwhile is not held against them.
+    fn squeeze(&mut self, now: Instant) {
+        let budget = self.priority.hold.map(|h| h.budget);
+        let sum: f64 = match budget {
+            Some(_) => self.links.values().filter(|l| l.serves()).filter_map(|l| l.meter.rate()).sum(),
+            None => 0.0,
+        };
+        let squeeze = budget.map_or(1.0, |b| (b / sum.max(1.0)).min(1.0));
+        for l in self.links.values_mut() {
+            if squeeze < 1.0 || l.squeeze < 1.0 {
+                l.excuse(now);
+            }
+            l.squeeze = squeeze;
+        }
+    }
+
+    /// Requests that may be sent to peers now, on top of those under way: under a hold no more than the budget brings within a
+    /// round trip and the queue's time.
+    pub(super) fn allowance(&self, now: Instant) -> usize {
+        let Some(hold) = self.priority.hold.filter(|_| self.links.values().any(|l| l.squeeze < 1.0)) else {
+            return usize::MAX;
+        };
+        let ahead = self.config.rtt_unknown + self.config.queue_time_urgent;
+        let most = (hold.budget * ahead.as_secs_f64() / f64::from(BLOCK_LEN)).ceil() as usize;
+        let live = |at: Instant| now.since(at) < STUCK;
+        let asked: usize = self.links.values().map(|l| l.asks.iter().filter(|a| live(a.at)).count()).sum();
+        most.max(1).saturating_sub(asked)
+    }
+
+    /// Bytes per second that the server has to bring for the deadlines of what is asked of it and, behind that, of what it still is
+    /// to be asked for; 0 when no range in flight presses, and no bound while the clock stands and waits for one.
     fn server_need(&self, now: Instant) -> f64 {
         let Some(file) = self.position.file else { return 0.0 };
         let line = self.position.line(&self.config);
         let media = self.position.media_now(now).as_secs_f64();
-        let mut need: f64 = 0.0;
-        let mut before = 0.0;
+        let urgent_s = self.config.urgent.as_secs_f64();
+        let (mut need, mut before): (f64, f64) = (0.0, 0.0);
+        let spare = |due: f64| (due - self.config.margin.as_secs_f64()).max(0.25);
         for f in self.servers.fetches.values() {
             let left = ByteRange::new(f.upto, f.range.end);
             before += left.len() as f64;
             let due = line.time_of(left.end.saturating_sub(1).saturating_sub(file.start)).as_secs_f64() - media;
-            let due = if self.position.waits() { due.min(1.0) } else { due };
-            if due < self.config.urgent.as_secs_f64() {
-                need = need.max(before / (due - self.config.margin.as_secs_f64()).max(0.25));
+            if due < urgent_s {
+                need = need.max(before / spare(due));
+            }
+        }
+        if need > 0.0 && self.position.waits() {
+            return f64::INFINITY;
+        }
+        if need > 0.0 {
+            for (due, bytes) in &self.priority.owed {
+                before += *bytes as f64;
+                need = need.max(before / spare(*due));
             }
         }
         need
     }
+
+    /// Remembers what a pass found that the server is to bring soon and is not asked for yet.
+    pub(super) fn owe(&mut self, miss: &[Due]) {
+        self.priority.owed.clear();
+        if !self.servers.busy() {
+            return;
+        }
+        let (layout, urgent_s) = (*self.board.layout(), self.config.urgent.as_secs_f64());
+        let free = |d: &&Due| self.board.cell(d.block).is_none_or(|c| c.fetch.is_none());
+        let owed = miss.iter().filter(|d| d.own_s < urgent_s).filter(free);
+        self.priority.owed.extend(owed.map(|d| (d.own_s, layout.block_range(d.block).len())));
+        self.priority.owed.sort_by(|a, b| a.0.total_cmp(&b.0));
+    }
 }
+
+#[cfg(test)]
+#[path = "tests/priority.rs"]
+mod tests;

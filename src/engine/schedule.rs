@@ -11,16 +11,14 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::agenda::{Agenda, Due};
+use super::config::Config;
 use super::links::{Ask, Link};
 use super::zones::Zones;
 use super::{Action, Engine};
-use crate::units::{BLOCK_LEN, BlockRef, Instant, LinkId};
+use crate::units::{BLOCK_LEN, BlockRef, Instant, LinkId, PieceIndex};
 
 /// Blocks looked at in one pass: the window of an 80 Mbit/s film.
 const DUE_MOST: usize = 10_000;
-/// While something presses the full pass is made again this often, if anything happened: what a link with room waits for it
-/// is a tenth of a round trip.
-const PRESSING: Duration = Duration::from_millis(10);
 
 /// What a link whose bytes may have been false is ranked later by, seconds.
 const SUSPECT_S: f64 = 1.0;
@@ -40,12 +38,21 @@ pub(super) struct Passes {
     held: BTreeSet<LinkId>,
     /// Links that may have room again.
     pub idle: BTreeSet<LinkId>,
+    scratch: Scratch,
+}
+
+/// Memory that full passes use one after the other: several a second, in a world of thousands of engines.
+#[derive(Debug, Clone, Default)]
+struct Scratch {
+    able: Vec<usize>,
+    blocks: Vec<Due>,
+    finishes: Vec<(BlockRef, f64)>,
 }
 
 impl Passes {
     /// When a full pass is due because something presses, given that something happened since.
-    pub fn next(&self) -> Option<Instant> {
-        self.agenda.as_ref().filter(|_| self.pressing).map(|a| a.at + PRESSING)
+    pub fn next(&self, config: &Config) -> Option<Instant> {
+        self.agenda.as_ref().filter(|_| self.pressing).map(|a| a.at + config.pressing)
     }
 }
 
@@ -91,7 +98,7 @@ pub(super) struct Plan {
 impl Engine {
     /// Spreads requests over links and server, as much of it as what happened asks for.
     pub(super) fn schedule(&mut self, now: Instant, tick: bool, actions: &mut Vec<Action>) {
-        let pressed = self.passes.next().is_some_and(|t| t <= now);
+        let pressed = self.passes.next(&self.config).is_some_and(|t| t <= now);
         let waits = self.position.waits();
         if tick || self.restart || self.stirred && (waits || pressed || self.passes.agenda.is_none()) {
             self.stirred = false;
@@ -113,7 +120,8 @@ impl Engine {
         if std::mem::take(&mut self.restart) {
             self.cancel_stale(&agenda, actions);
         }
-        let urgent_s = self.config.urgent.as_secs_f64();
+        let (urgent_s, start_s) = (self.config.urgent.as_secs_f64(), self.config.start.as_secs_f64());
+        let waits = self.position.waits();
         let missing = agenda.pieces().iter().find(|d| !self.board.is_here(d.piece));
         let pressing = missing.is_some_and(|d| d.in_s < urgent_s);
         let typical = self.typical_rate(now);
@@ -122,14 +130,14 @@ impl Engine {
         if !pressing {
             self.earn(now, &zones, &mut pass, actions);
         }
-        let finishes = self.finishes(now, typical);
+        let Scratch { mut able, mut blocks, mut finishes } = std::mem::take(&mut self.passes.scratch);
+        self.finishes(now, typical, &mut finishes);
         let mut plan = Plan::default();
-        let (mut able, mut blocks) = (Vec::new(), Vec::new());
         for piece in agenda.pieces() {
             if self.board.is_here(piece.piece) {
                 continue;
             }
-            agenda.blocks(*piece, |block| !self.board.block_here(BlockRef { piece: piece.piece, block }), &mut blocks);
+            agenda.blocks(*piece, self.board.absent(piece.piece), &mut blocks);
             let urgent = piece.in_s < urgent_s;
             able.clear();
             let mut able_known = false;
@@ -140,9 +148,11 @@ impl Engine {
                     }
                     // Late pieces are completed, not replaced: only what a peer will miss goes to the server as well, and
                     // only where that saves enough, since what the peer has sent by then comes twice.
+                    // While the clock stands, what it starts with is due as soon as anybody can have it.
                     let asked = self.board.cell(d.block).is_some_and(|c| c.fetch.is_none());
                     let gain = finish - self.config.completing_gain.as_secs_f64();
-                    if asked && d.own_s < urgent_s && finish > d.in_s && self.server_first(now, gain, &plan) {
+                    let due = if waits && d.own_s < start_s { 0.0 } else { d.in_s };
+                    if asked && d.own_s < urgent_s && finish > due && self.server_first(now, gain, &plan) {
                         plan.miss.push(*d);
                     }
                     plan.late |= finish > d.in_s.max(self.grace());
@@ -150,10 +160,7 @@ impl Engine {
                 }
                 // In steady play most blocks are on their way: who could bring one is looked for when one is not.
                 if !std::mem::replace(&mut able_known, true) {
-                    able.extend((0..pass.links.len()).filter(|i| {
-                        let link = pass.links[*i].link;
-                        self.links.get(&link).is_some_and(|l| l.answers(piece.piece))
-                    }));
+                    self.able(piece.piece, &pass.links, &mut able);
                 }
                 // The link that would finish it first.
                 let rank = |i: usize| pass.links[i].rank();
@@ -167,10 +174,10 @@ impl Engine {
                 let misses = surely > d.in_s - spare;
                 if misses && self.server_first(now, surely, &plan) {
                     plan.miss.push(*d);
-                    // Urgent ones are the server's alone, if it may be asked. Others a peer with room may begin all the same:
-                    // no room is wasted.
-                    let alone = d.own_s < urgent_s && self.servers.affords(now, plan.miss.len());
-                    if alone || best.is_none_or(|i| pass.links[i].room == 0) {
+                    // They are the server's, if it may be asked: a peer that began one would mostly be late with it, and
+                    // its bytes be lost; further on there is what it brings in time.
+                    let servers = self.servers.affords(now, plan.miss.len());
+                    if servers || best.is_none_or(|i| pass.links[i].room == 0) {
                         plan.late |= server_s > d.own_s.max(self.grace());
                         continue;
                     }
@@ -190,16 +197,51 @@ impl Engine {
         }
         self.playout.late = plan.late;
         self.serve_misses(now, &plan.miss, actions);
+        self.owe(&plan.miss);
         for c in &pass.links {
             // Bulk waits on links that still have urgent blocks to be sent; where all urgent ones are under way, only a
             // short queue of bulk stands before the next.
             if c.room > 0 && !pass.held.contains(&c.link) {
-                self.ask_ahead(now, c.link, c.room, &zones, typical, actions);
+                let asked = self.ask_ahead(now, c.link, c.room, &zones, typical, actions);
+                if asked == 0 {
+                    self.ask_missed(now, c, &plan, typical, actions);
+                }
             }
         }
         // What is left is for links that have room before the next pass; in steady play that is nothing.
         agenda.keep(|p| self.board.has_free(p));
-        self.passes = Passes { agenda: Some(agenda), zones, typical, pressing, held: pass.held, idle: BTreeSet::new() };
+        let scratch = Scratch { able, blocks, finishes };
+        let (agenda, held, idle) = (Some(agenda), pass.held, BTreeSet::new());
+        self.passes = Passes { agenda, zones, typical, pressing, held, idle, scratch };
+    }
+
+    /// Which of the candidates answer for the piece. Both lists are in the order of the links.
+    fn able(&self, piece: PieceIndex, candidates: &[Candidate], able: &mut Vec<usize>) {
+        let mut links = self.links.values();
+        for (i, c) in candidates.iter().enumerate() {
+            if links.find(|l| l.id == c.link).is_some_and(|l| l.answers(piece)) {
+                able.push(i);
+            }
+        }
+    }
+
+    /// A link that has nothing else to give begins on what was left to the server: no room is wasted.
+    fn ask_missed(&mut self, now: Instant, c: &Candidate, plan: &Plan, typical: f64, actions: &mut Vec<Action>) {
+        let urgent_s = self.config.urgent.as_secs_f64();
+        let mut eta = c.eta;
+        let mut room = c.room;
+        for d in plan.miss.iter().filter(|d| d.own_s >= urgent_s) {
+            let answers = self.links.get(&c.link).is_some_and(|l| l.answers(d.block.piece));
+            if room == 0 || !answers || !self.board.is_free(d.block) || !self.board.admits(d.block, c.link) {
+                continue;
+            }
+            eta += c.block_s;
+            // Late from the start is late.
+            if eta < d.own_s {
+                room -= 1;
+                self.ask(now, c.link, d.block, typical, actions);
+            }
+        }
     }
 
     /// One link has room again: it takes what it will surely bring in time, then bulk.
@@ -213,7 +255,8 @@ impl Engine {
         }
         let zones = self.passes.zones;
         if !pressing && self.gives_nothing(&zones) {
-            return self.ask_ahead(now, link, c.room, &zones, typical, actions);
+            self.ask_ahead(now, link, c.room, &zones, typical, actions);
+            return;
         }
         let Some(agenda) = self.passes.agenda.take() else { return };
         let since = now.since(agenda.at).as_secs_f64();
@@ -246,6 +289,9 @@ impl Engine {
 
     /// Sends and books one request.
     pub(super) fn ask(&mut self, now: Instant, link: LinkId, block: BlockRef, typical: f64, actions: &mut Vec<Action>) {
+        if self.allowance(now) == 0 {
+            return;
+        }
         let Some(l) = self.links.get_mut(&link) else { return };
         if !l.answers(block.piece) || !self.board.ask(block, link) {
             return;
@@ -283,17 +329,19 @@ impl Engine {
     }
 
     /// When each outstanding request should be answered, seconds from now; sorted by block.
-    fn finishes(&self, now: Instant, typical: f64) -> Vec<(BlockRef, f64)> {
-        let mut all = Vec::new();
+    fn finishes(&self, now: Instant, typical: f64, all: &mut Vec<(BlockRef, f64)>) {
+        all.clear();
+        // A guess about a young link is given time, but not the picture's where a server could bring it.
+        let lenient = !(self.position.waits() && self.servers.usable());
+        let late = |a: &Ask| if lenient { self.overdue(now, a) } else { now.since(a.expected).as_secs_f64() };
         for l in self.links.values().filter(|l| !l.asks.is_empty()) {
             let first = l.eta_at(now, 0, typical, &self.config);
             let block_s = self.block_s(now, l, typical);
-            let finish = |i: usize, a: &Ask| first + (i + 1) as f64 * block_s + self.overdue(now, a);
+            let finish = |i: usize, a: &Ask| first + (i + 1) as f64 * block_s + late(a);
             // What is overdue is expected as late again as it is already.
             all.extend(l.asks.iter().enumerate().map(|(i, a)| (a.block, finish(i, a))));
         }
-        all.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
-        all
+        all.sort_unstable_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
     }
 
     /// Seconds until the block should be here from whom it was asked; `None` when it is on nobody's list.

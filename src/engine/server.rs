@@ -1,30 +1,53 @@
 //! Ranged GETs: adjacent missed blocks in one range, never longer than can be given back, never more than was granted.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::agenda::Due;
 use super::board::Giver;
 use super::config::Config;
 use super::forecast::RateMeter;
-use super::links::Link;
+use super::grants::Grants;
+use super::snapshot::ServerView;
 use super::{Action, Engine};
 use crate::units::{BLOCK_LEN, BlockRef, ByteRange, FetchId, Instant, OriginId, PieceIndex};
 
-/// Seconds of media beyond what presses that a range takes along: one GET a second, not one a block.
-const LEAD_MORE: f64 = 1.0;
+/// Seconds that a server's block is early by at least, by forecast.
+const LEAD_LEAST: f64 = 1.0;
+/// Seconds of media beyond what presses that a range takes along: two GETs a second, not one a block.
+const LEAD_MORE: f64 = 0.5;
 /// Ranged GETs at one origin at a time: one being sent and one asked for, so that the line never idles for a round trip.
 const FETCHES: usize = 2;
-/// Grants remembered of one origin: they live two seconds and come once a second.
-const GRANTS_MOST: usize = 8;
+/// Silence of a range beyond what its origin's round trip and queue explain, after which it is not counted on any more.
+const SILENCE_S: f64 = 1.0;
+/// Silence after which the only origin there is is asked anew: its connection may be dead while it is not.
+const DEAD: Duration = Duration::from_secs(4);
 
-#[derive(Debug, Clone, Default)]
+/// What is known of an origin and bids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Bidding {
+    /// Nothing yet, but that so many bids came to nothing: it is bid to, and meanwhile asked like a plain one.
+    Unknown(u32),
+    /// It takes none: what is bid is granted by ourselves.
+    Plain,
+    /// Nothing is asked of it but within its grants.
+    Takes,
+}
+
+#[derive(Debug, Clone)]
 pub(super) struct OriginState {
-    pub bidding: bool,
+    pub bidding: Bidding,
     rtt: Option<Duration>,
+    /// The round trip assumed until one is measured.
+    rtt_unknown: Duration,
     meter: RateMeter,
-    /// Granted and not yet asked for: bits, and until when. Sorted by expiry.
-    grants: VecDeque<(u64, Instant)>,
+    /// Bytes received of it.
+    brought: u64,
+    pub grants: Grants,
+    /// A bid that is not answered yet: since when, and how many bits it is counted for.
+    pub asked: Option<(Instant, u64)>,
+    /// A bid to it came to nothing: none before then.
+    pub bid_after: Option<Instant>,
     failures: u32,
     retry_at: Option<Instant>,
     /// Its bytes are played only once hashed.
@@ -47,62 +70,99 @@ pub(super) struct Servers {
     pub fetches: BTreeMap<FetchId, Fetch>,
     next: u32,
     pub last_bid: Option<Instant>,
+    /// The last bid to an origin that takes them was not granted whole.
+    pub short: bool,
+    /// An origin failed that was counted on: the next bid does not wait for its second.
+    pub bid_again: bool,
 }
 
 impl OriginState {
-    fn rtt_s(&self, config: &Config) -> f64 {
-        self.rtt.unwrap_or(config.rtt_unknown).as_secs_f64()
+    pub fn round_trip(&self) -> Duration {
+        self.rtt.unwrap_or(self.rtt_unknown)
     }
 
-    /// Bits granted, not lapsed and not yet asked for.
-    pub fn unspent(&self, now: Instant) -> u64 {
-        self.grants.iter().filter(|g| g.1 >= now).fold(0, |sum, g| sum.saturating_add(g.0))
-    }
-
-    /// So many bits more may be asked for until `expires`.
-    pub fn grant(&mut self, now: Instant, bits: u64, expires: Instant) {
-        self.grants.retain(|g| g.0 > 0 && g.1 >= now);
-        if self.grants.len() >= GRANTS_MOST {
-            self.grants.pop_front();
-        }
-        let at = self.grants.partition_point(|g| g.1 <= expires);
-        self.grants.insert(at, (bits, expires));
-    }
-
-    /// So many bits were asked for: those that lapse first go first.
-    fn spend(&mut self, now: Instant, mut bits: u64) {
-        for g in self.grants.iter_mut().filter(|g| g.1 >= now) {
-            let take = bits.min(g.0);
-            g.0 -= take;
-            bits -= take;
-        }
-    }
-
-    /// Bits that were asked for and will not come may be asked for again, while the last grant lives.
-    fn give_back(&mut self, bits: u64) {
-        if let Some(g) = self.grants.back_mut() {
-            g.0 = g.0.saturating_add(bits);
-        }
-    }
-
-    fn rate(&self, now: Instant) -> Option<f64> {
+    pub fn rate(&self, now: Instant) -> Option<f64> {
         self.meter.rate_at(now)
+    }
+
+    /// The rate to count on, bytes per second. TCP's slow start says little of what a server can send: until it has brought
+    /// a first range it is taken to be no slower than one that nothing is known of.
+    fn rate_hoped(&self, now: Instant, config: &Config) -> f64 {
+        let unknown = 8.0 * config.rate_unknown;
+        match self.rate(now) {
+            Some(rate) if self.brought < config.fetch_first => rate.max(unknown),
+            rate => rate.unwrap_or(unknown),
+        }
+    }
+
+    /// Leaves it alone until then.
+    pub fn rest(&mut self, until: Instant) {
+        self.retry_at = self.retry_at.max(Some(until));
+        self.grants.clear();
+    }
+
+    fn rested(&self, now: Instant) -> bool {
+        self.retry_at.is_none_or(|t| t <= now)
+    }
+
+    /// Seconds until a range of so many bytes more, after `queued`, would be here.
+    fn time_for(&self, now: Instant, queued: u64, bytes: f64, config: &Config) -> f64 {
+        let rate = self.rate_hoped(now, config);
+        // Without a grant there is a bid to be answered first.
+        let bid = self.bidding == Bidding::Takes && (self.grants.unspent(now) as f64) < bytes * 8.0;
+        let trips = if bid { 2.0 } else { 1.0 };
+        let rest = self.retry_at.map_or(0.0, |t| t.since(now).as_secs_f64());
+        rest + trips * self.round_trip().as_secs_f64() + (queued as f64 + bytes) / rate + config.margin.as_secs_f64()
     }
 }
 
 impl Servers {
-    pub fn up(&mut self, origin: OriginId, bidding: bool, rtt: Option<Duration>, suspect: bool) {
-        let o = self.origins.entry(origin).or_default();
-        o.bidding = bidding;
+    pub fn up(
+        &mut self,
+        origin: OriginId,
+        bidding: Option<bool>,
+        rtt: Option<Duration>,
+        suspect: bool,
+        config: &Config,
+    ) {
+        let o = self.origins.entry(origin).or_insert_with(|| OriginState {
+            bidding: Bidding::Unknown(0),
+            rtt: None,
+            rtt_unknown: config.rtt_unknown,
+            meter: RateMeter::default(),
+            brought: 0,
+            grants: Grants::default(),
+            asked: None,
+            bid_after: None,
+            failures: 0,
+            retry_at: None,
+            distrusted: false,
+        });
+        match bidding {
+            Some(true) if o.bidding != Bidding::Takes => {
+                o.bidding = Bidding::Takes;
+                o.grants.clear();
+            }
+            Some(false) if o.bidding != Bidding::Plain => {
+                o.bidding = Bidding::Plain;
+                o.grants.clear();
+            }
+            Some(_) | None => {}
+        }
         o.distrusted |= suspect;
         o.rtt = rtt.or(o.rtt);
+    }
+
+    /// Origins that may be asked and bid to now.
+    pub fn open(&self, now: Instant) -> impl Iterator<Item = (&OriginId, &OriginState)> {
+        self.origins.iter().filter(move |(_, o)| o.rested(now))
     }
 
     /// Whether `blocks` more blocks may be asked for now: granted, or of a server that grants each bid to itself.
     pub fn affords(&self, now: Instant, blocks: usize) -> bool {
         let bits = blocks as u64 * u64::from(BLOCK_LEN) * 8;
-        let granted: u64 = self.origins.values().map(|o| o.unspent(now)).sum();
-        granted >= bits || self.origins.values().any(|o| !o.bidding)
+        let granted: u64 = self.open(now).map(|(_, o)| o.grants.unspent(now)).sum();
+        granted >= bits || self.open(now).any(|(_, o)| o.bidding != Bidding::Takes)
     }
 
     pub fn usable(&self) -> bool {
@@ -126,14 +186,8 @@ impl Servers {
     /// Seconds until `blocks` more blocks would be here, from the origin that is first, with margin.
     pub fn time_for(&self, now: Instant, blocks: usize, config: &Config) -> f64 {
         let bytes = blocks as f64 * f64::from(BLOCK_LEN);
-        self.origins
-            .iter()
-            .map(|(id, o)| {
-                let rate = o.rate(now).unwrap_or(8.0 * config.rate_unknown);
-                o.rtt_s(config) + (self.outstanding(*id) as f64 + bytes) / rate + config.margin.as_secs_f64()
-            })
-            .min_by(f64::total_cmp)
-            .unwrap_or(f64::INFINITY)
+        let of = |(id, o): (&OriginId, &OriginState)| o.time_for(now, self.outstanding(*id), bytes, config);
+        self.origins.iter().map(of).min_by(f64::total_cmp).unwrap_or(f64::INFINITY)
     }
 
     /// Seconds until the fetch has brought all before `offset`; `None` when it makes no progress and is not to be
@@ -141,13 +195,42 @@ impl Servers {
     pub fn expected(&self, now: Instant, fetch: FetchId, offset: u64, config: &Config) -> Option<f64> {
         let f = self.fetches.get(&fetch)?;
         let o = self.origins.get(&f.origin)?;
-        let rtt = o.rtt_s(config);
-        let silent = now.since(f.progress).as_secs_f64();
-        let before: u64 = self.fetches.range(..fetch).map(|(_, f)| f.range.end - f.upto).sum();
-        let rate = o.rate(now).unwrap_or(8.0 * config.rate_unknown);
+        let rtt = o.round_trip().as_secs_f64();
+        let before = self.before(fetch, f.origin);
+        let rate = o.rate_hoped(now, config);
         let way = if f.upto > f.range.start { 0.0 } else { (rtt - now.since(f.at).as_secs_f64()).max(0.0) };
         let due = way + (before + offset.saturating_sub(f.upto)) as f64 / rate;
-        (silent < 1.0 + 3.0 * rtt + before as f64 / rate).then_some(due)
+        (!self.silent(now, fetch, f, config)).then_some(due)
+    }
+
+    /// Bytes that the origin sends before this range's.
+    fn before(&self, fetch: FetchId, origin: OriginId) -> u64 {
+        self.fetches.range(..fetch).filter(|(_, f)| f.origin == origin).map(|(_, f)| f.range.end - f.upto).sum()
+    }
+
+    /// Whether the range's bytes are longer out than its origin's round trip and queue explain.
+    fn silent(&self, now: Instant, fetch: FetchId, f: &Fetch, config: &Config) -> bool {
+        let Some(o) = self.origins.get(&f.origin) else { return true };
+        let rate = o.rate_hoped(now, config);
+        let queue = self.before(fetch, f.origin) as f64 / rate;
+        now.since(f.progress).as_secs_f64() >= SILENCE_S + 3.0 * o.round_trip().as_secs_f64() + queue
+    }
+
+    /// What is shown of each.
+    pub fn view(&self, now: Instant) -> Vec<ServerView> {
+        let of = |(id, o): (&OriginId, &OriginState)| ServerView {
+            origin: *id,
+            takes_bids: match o.bidding {
+                Bidding::Unknown(_) => None,
+                Bidding::Plain => Some(false),
+                Bidding::Takes => Some(true),
+            },
+            rate: o.rate(now),
+            unspent_bits: o.grants.unspent(now),
+            on_its_way: self.outstanding(*id),
+            resting: !o.rested(now),
+        };
+        self.origins.iter().map(of).collect()
     }
 
     /// Checks that no fetch is past its range or of an origin that is gone.
@@ -166,35 +249,67 @@ impl Engine {
             return;
         }
         self.bid(now, miss, actions);
-        let free = |b: BlockRef| self.board.cell(b).is_none_or(|c| c.fetch.is_none());
-        let mut miss: Vec<Due> =
-            miss.iter().filter(|d| d.own_s < self.config.window.as_secs_f64() && free(d.block)).copied().collect();
-        miss.sort_by(|a, b| a.own_s.total_cmp(&b.own_s).then(a.block.cmp(&b.block)));
-        // While the swarm wakes (links that answered nothing yet) its forecast is no more than a guess: the server waits
-        // until what it has to bring would begin to press, or it would fill the window before the first peer answers.
-        let wakes = |l: &Link| l.useful > 0 && l.meter.rate().is_none() && now.since(l.since) < self.config.waking;
-        if self.links.values().any(wakes) {
-            let lead = self.config.urgent.as_secs_f64();
-            let slack = |k: usize, d: &Due| d.own_s - self.servers.time_for(now, k + 1, &self.config);
-            if !miss.iter().enumerate().any(|(k, d)| slack(k, d) < lead) {
+        let due = |d: &Due| self.due_of_server(d);
+        let window = self.config.window.as_secs_f64();
+        let free = |d: &&Due| d.own_s < window && self.board.cell(d.block).is_none_or(|c| c.fetch.is_none());
+        let mut miss: Vec<(f64, BlockRef)> = miss.iter().filter(free).map(|d| (due(d), d.block)).collect();
+        miss.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        // The server waits until what it has to bring begins to press: what is forecast to miss now a peer may bring after
+        // all, and while the swarm wakes a forecast is no more than a guess. Where grants fall short of bids, each is
+        // used as it comes: what lapses is lost.
+        if !self.servers.short {
+            let lead = self.lead(now);
+            let slack = |k: usize, due: f64| due - self.servers.time_for(now, k + 1, &self.config);
+            if !miss.iter().enumerate().any(|(k, d)| slack(k, d.0) < lead) {
                 return;
             }
-            let keep = miss.iter().enumerate().take_while(|(k, d)| slack(*k, d) < lead + LEAD_MORE).count();
+            let keep = miss.iter().enumerate().take_while(|(k, d)| slack(*k, d.0) < lead + LEAD_MORE).count();
             miss.truncate(keep.max(1));
         }
-        let wanted: BTreeSet<BlockRef> = miss.iter().map(|d| d.block).collect();
-        for d in &miss {
-            if self.board.cell(d.block).is_some_and(|c| c.fetch.is_some_and(|f| self.servers.fetches.contains_key(&f)))
-            {
+        let miss: Vec<BlockRef> = miss.into_iter().map(|d| d.1).collect();
+        let wanted: BTreeSet<BlockRef> = miss.iter().copied().collect();
+        for block in miss {
+            // A range before took it along.
+            let under_way = |f| self.servers.fetches.contains_key(&f);
+            if self.board.cell(block).is_some_and(|c| c.fetch.is_some_and(under_way)) {
                 continue;
             }
             let Some((origin, most)) = self.origin_with_room(now) else { break };
-            let range = self.coalesce(d.block, &wanted, most);
+            let range = self.coalesce(block, &wanted, most);
             if range.is_empty() {
                 continue;
             }
             self.fetch(now, origin, range, actions);
         }
+    }
+
+    /// Seconds until a block is due from a server: its own first byte, or what a peer gave of the same piece before it, since
+    /// that plays only once the piece is whole. All of a piece, where no server's bytes are played unchecked.
+    fn due_of_server(&self, d: &Due) -> f64 {
+        if !self.servers.trusted() {
+            return d.in_s;
+        }
+        let (Some(peers), Some(file)) = (self.board.first_of_peers(d.block.piece), self.position.file) else {
+            return d.own_s;
+        };
+        let layout = self.board.layout();
+        let line = self.position.line(&self.config);
+        let at = |b: BlockRef| line.time_of(layout.block_range(b).start.saturating_sub(file.start)).as_secs_f64();
+        let earlier = (at(d.block) - at(peers)).max(0.0);
+        (d.own_s - earlier).clamp(d.in_s.min(d.own_s), d.own_s)
+    }
+
+    /// Seconds before it is due that a block is asked of a server: enough for a hiccup of one that is much faster than the film,
+    /// all that is urgent for one that is not. All that is asked for early is what a peer might have brought.
+    fn lead(&self, now: Instant) -> f64 {
+        let urgent = self.config.urgent.as_secs_f64();
+        let line = self.position.line(&self.config);
+        let pace = line.file_len() as f64 / line.duration().as_secs_f64().max(1.0);
+        let of = |o: &OriginState| {
+            let rate = o.rate(now)?;
+            Some(LEAD_LEAST + 2.0 * pace / rate.max(1.0) + 4.0 * o.round_trip().as_secs_f64())
+        };
+        self.servers.open(now).filter_map(|(_, o)| of(o)).min_by(f64::total_cmp).map_or(urgent, |l| l.min(urgent))
     }
 
     /// The origin to ask next and how many bytes at most.
@@ -205,15 +320,13 @@ impl Engine {
             let rate = o.rate(now).unwrap_or(0.0);
             let limit = ((rate * config.fetch_time.as_secs_f64()) as u64).max(config.fetch_first);
             let free = limit.saturating_sub(self.servers.outstanding(*id));
-            let granted = o.unspent(now) / 8;
-            let rested = o.retry_at.is_none_or(|t| t <= now);
+            let granted = o.grants.unspent(now) / 8;
             // A second range only when the first is mostly here: short ranges cost a round trip each.
             let worth = running == 0 || free * 2 >= limit;
-            (running < FETCHES && rested && worth).then_some(free.min(granted)).filter(|b| *b > 0)
+            (running < FETCHES && worth).then_some(free.min(granted)).filter(|b| *b > 0)
         };
         self.servers
-            .origins
-            .iter()
+            .open(now)
             .filter_map(|(id, o)| {
                 room(id, o).map(|bytes| (*id, bytes, self.servers.outstanding(*id) as f64 / o.rate(now).unwrap_or(1e6)))
             })
@@ -241,7 +354,7 @@ impl Engine {
 
     fn fetch(&mut self, now: Instant, origin: OriginId, range: ByteRange, actions: &mut Vec<Action>) {
         let Some(o) = self.servers.origins.get_mut(&origin) else { return };
-        o.spend(now, range.len() * 8);
+        let grants = o.grants.spend(now, range.len() * 8);
         o.meter.busy_from(now + o.rtt.unwrap_or_default());
         let fetch = FetchId(self.servers.next);
         self.servers.next += 1;
@@ -256,7 +369,7 @@ impl Engine {
             }
             self.availability.take(block.piece);
         }
-        actions.push(Action::Fetch { fetch, origin, range });
+        actions.push(Action::Fetch { fetch, origin, range, grants });
     }
 
     /// Books progress of a fetch.
@@ -270,6 +383,7 @@ impl Engine {
         let Some(o) = self.servers.origins.get_mut(&origin) else { return };
         let len = upto - from;
         o.meter.arrived(now, len, &self.config);
+        o.brought += len;
         o.failures = 0;
         let trusted = !o.distrusted;
         self.totals.server += len;
@@ -318,22 +432,37 @@ impl Engine {
         }
         let idle = !self.servers.fetches.values().any(|g| g.origin == f.origin);
         if let Some(o) = self.servers.origins.get_mut(&f.origin) {
-            o.give_back(left.len() * 8);
+            o.grants.give_back(left.len() * 8);
             if idle {
                 o.meter.idle();
             }
         }
     }
 
-    /// The fetch broke: the origin rests for a moment, longer each time.
+    /// The fetch broke: the origin rests for a moment, longer each time, and what it owed is bid for again at once.
     pub(super) fn fetch_failed(&mut self, now: Instant, fetch: FetchId) {
         if let Some(o) =
             self.servers.fetches.get(&fetch).map(|f| f.origin).and_then(|o| self.servers.origins.get_mut(&o))
         {
             o.failures += 1;
-            o.retry_at = Some(now + Duration::from_millis(500 << o.failures.min(6)));
+            o.rest(now + Duration::from_millis(500 << o.failures.min(6)));
+            self.servers.bid_again = true;
         }
         self.fetch_ended(fetch);
+    }
+
+    /// Ranges that fell silent are given up: at once where another origin can take over, else after a while.
+    pub(super) fn expire_fetches(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        let servers = &self.servers;
+        let dead = |id: &FetchId, f: &Fetch| {
+            let other = servers.open(now).any(|(o, _)| *o != f.origin);
+            servers.silent(now, *id, f, &self.config) && (other || now.since(f.progress) >= DEAD)
+        };
+        let dead: Vec<FetchId> = servers.fetches.iter().filter(|(id, f)| dead(id, f)).map(|(id, _)| *id).collect();
+        for fetch in dead {
+            self.fetch_failed(now, fetch);
+            actions.push(Action::AbortFetch { fetch });
+        }
     }
 
     pub(super) fn origin_down(&mut self, origin: OriginId) {
@@ -342,7 +471,7 @@ impl Engine {
         for fetch in running {
             self.fetch_ended(fetch);
         }
-        self.servers.origins.remove(&origin);
+        self.servers.bid_again |= self.servers.origins.remove(&origin).is_some();
     }
 
     /// Peers caught up: a fetch whose every missing block is here by now is cut short.

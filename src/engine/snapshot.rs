@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::units::{Instant, LinkId, PieceIndex};
+use crate::units::{Instant, LinkId, OriginId, PieceIndex};
 
 /// Where a piece's bytes came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -102,6 +102,22 @@ pub struct LinkView {
     pub rtt: Option<Duration>,
 }
 
+/// One server, as far as the engine knows it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ServerView {
+    pub origin: OriginId,
+    /// Whether it takes bids; `None` while that is not known.
+    pub takes_bids: Option<bool>,
+    /// Measured while it sent, bytes per second.
+    pub rate: Option<f64>,
+    /// Bits granted and not yet asked for.
+    pub unspent_bits: u64,
+    /// Bytes asked for and not here yet.
+    pub on_its_way: u64,
+    /// It failed and is left alone for a while.
+    pub resting: bool,
+}
+
 /// The engine at one moment.
 #[derive(Debug, Clone, Default)]
 pub struct EngineSnapshot {
@@ -128,8 +144,11 @@ pub struct EngineSnapshot {
     pub bids: VecDeque<BidRecord>,
     /// Bytes per second the peers are held to for the server's sake.
     pub peer_budget: Option<u64>,
+    /// Bytes per second of the access link that this leaves the server.
+    pub server_share: u64,
     /// Servers in use.
     pub origins: u32,
+    pub servers: Vec<ServerView>,
     pub links: Vec<LinkView>,
 }
 

@@ -23,8 +23,10 @@ impl Engine {
             server_rate: self.server_gauge.get(),
             upload_rate: self.upload_gauge.get(),
             bids: self.bids.clone(),
-            peer_budget: self.priority.budget,
+            peer_budget: self.priority.hold().map(|h| h.budget as u64),
+            server_share: self.priority.hold().map_or(0, |h| h.left as u64),
             origins: self.servers.origins.len() as u32,
+            servers: self.servers.view(now),
             links: self
                 .links
                 .values()

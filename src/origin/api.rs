@@ -22,12 +22,17 @@ pub struct OriginPart {
 /// From an origin to the driver, over a bounded channel.
 #[derive(Debug)]
 pub enum OriginEvent {
-    /// The probe came back: it serves ranges and the length is what the torrent says.
-    Up { origin: OriginId, bidding: bool, rtt: Option<Duration> },
+    /// The probe came back: it serves ranges and the length is what the torrent says. `bidding`: whether it takes bids, where
+    /// one was answered before.
+    Up { origin: OriginId, bidding: Option<bool>, rtt: Option<Duration> },
     /// Left alone from now on, in words for the user that read on after the server's name ("ignores Range", "has a
     /// file of 3 bytes, not 734003200"). An `Up` follows only where it could not be reached, or was busy and asked us
     /// to wait: it is tried again by itself.
     Down { origin: OriginId, reason: String },
+    /// The answer to a bid: so many bits within `life`, under this name.
+    Granted { origin: OriginId, name: String, bits: u64, life: Duration },
+    /// A bid came to nothing; `plain`: the server knows nothing of bids.
+    BidFailed { origin: OriginId, plain: bool },
     /// Bytes in order within a fetch; any length.
     Bytes { fetch: FetchId, offset: u64, data: Bytes },
     /// The whole range was delivered.

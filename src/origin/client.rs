@@ -15,6 +15,7 @@ use reqwest::header::{ACCEPT_ENCODING, LOCATION, RANGE};
 use reqwest::{Client, Response, Version};
 use url::{Host, Url};
 
+use super::bid::Claim;
 use super::check;
 use super::error::{Fault, OriginError};
 use super::map::host_of;
@@ -115,7 +116,12 @@ impl Opened {
 }
 
 /// GETs `url`, ranged where a range is given, following redirects. Returns on headers; their sense is not checked.
-pub(super) async fn open(route: &NetRoute, url: &Url, range: Option<ByteRange>) -> Result<Opened, Fault> {
+pub(super) async fn open(
+    route: &NetRoute,
+    url: &Url,
+    range: Option<ByteRange>,
+    claim: Option<&Claim>,
+) -> Result<Opened, Fault> {
     let mut at = url.clone();
     let mut fresh = true;
     let mut seen = vec![at.clone()];
@@ -125,6 +131,9 @@ pub(super) async fn open(route: &NetRoute, url: &Url, range: Option<ByteRange>) 
         let mut request = client.get(at.clone()).header(ACCEPT_ENCODING, "identity");
         if let Some(r) = range {
             request = request.header(RANGE, format!("bytes={}-{}", r.start, r.end.saturating_sub(1)));
+        }
+        if let Some(claim) = claim {
+            request = claim.on(request, &at);
         }
         let sent = Instant::now();
         let response = match tokio::time::timeout(STALL_TIMEOUT, request.send()).await {

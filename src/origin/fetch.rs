@@ -44,8 +44,14 @@ impl From<Fault> for End {
     }
 }
 
-pub(super) async fn run(shared: Arc<Shared>, fetch: FetchId, range: ByteRange, cancel: CancellationToken) {
-    let mut job = Job { shared: shared.clone(), fetch, cancel, got: 0 };
+pub(super) async fn run(
+    shared: Arc<Shared>,
+    fetch: FetchId,
+    range: ByteRange,
+    grants: Arc<[String]>,
+    cancel: CancellationToken,
+) {
+    let mut job = Job { shared: shared.clone(), fetch, grants, cancel, got: 0 };
     let ended = job.all(range).await;
     shared.forget(fetch);
     match ended {
@@ -66,6 +72,7 @@ pub(super) async fn run(shared: Arc<Shared>, fetch: FetchId, range: ByteRange, c
 struct Job {
     shared: Arc<Shared>,
     fetch: FetchId,
+    grants: Arc<[String]>,
     cancel: CancellationToken,
     /// Bytes told in all.
     got: u64,
@@ -130,14 +137,14 @@ impl Job {
 
     /// One request and its response; `at` follows the bytes that were told.
     async fn request(&mut self, part: usize, want: ByteRange, at: &mut u64) -> Result<(), End> {
-        let shared = self.shared.clone();
+        let (shared, grants) = (self.shared.clone(), self.grants.clone());
         let _permit = tokio::select! {
             biased;
             () = self.cancel.cancelled() => return Err(End::Aborted),
             permit = shared.permits.acquire() => permit.map_err(|_| End::Aborted)?,
         };
         shared.connection_taken();
-        let asked = shared.ask(part, want);
+        let asked = shared.ask(part, want, &grants);
         tokio::pin!(asked);
         let (mut opened, told) = tokio::select! {
             biased;

@@ -78,7 +78,7 @@ pub(super) async fn first_byte(shared: &Shared) -> Result<Option<Duration>, Faul
     let Some(part) = shared.map.largest() else { return Err(Fault::Refused("has none of the files".into())) };
     let start = shared.map.parts.get(part).map_or(0, |p| p.range.start);
     shared.connection_taken();
-    let (mut opened, told) = shared.ask(part, ByteRange::new(start, start + 1)).await?;
+    let (mut opened, told) = shared.ask(part, ByteRange::new(start, start + 1), &[]).await?;
     let mut got = 0u64;
     loop {
         match tokio::time::timeout(STALL_TIMEOUT, opened.response.chunk()).await {

@@ -14,10 +14,11 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::api::{OriginEvent, OriginMap};
+use super::bid::{BidOut, Bidder, Claim};
 use super::check::{Told, check};
 use super::client::{MAX_IDLE, Opened, open};
 use super::error::Fault;
-use super::{fetch, map, probe};
+use super::{bid, fetch, map, probe};
 use crate::net::NetRoute;
 use crate::units::{ByteRange, FetchId, OriginId};
 
@@ -42,12 +43,14 @@ impl Origin {
         id: OriginId,
         map: OriginMap,
         route: NetRoute,
+        bidder: Arc<Bidder>,
         events: mpsc::Sender<OriginEvent>,
     ) -> Origin {
         let shared = Arc::new(Shared {
             id,
             map,
             route,
+            bidder,
             events,
             root: CancellationToken::new(),
             down: CancellationToken::new(),
@@ -61,11 +64,16 @@ impl Origin {
 
     /// GETs `range` of torrent space, file by file. Answered by [`OriginEvent::Bytes`] as they arrive, then by one
     /// [`OriginEvent::Done`] or [`OriginEvent::Failed`]. May be called before the server is up: the fetch is sent at
-    /// once and serves as the probe.
-    pub fn fetch(&self, fetch: FetchId, range: ByteRange) {
+    /// once and serves as the probe. `grants` are the names of what it is counted against, at an origin that takes bids.
+    pub fn fetch(&self, fetch: FetchId, range: ByteRange, grants: Vec<String>) {
         let cancel = self.shared.root.child_token();
         self.shared.inner.lock().fetches.insert(fetch, cancel.clone());
-        self.rt.spawn(fetch::run(self.shared.clone(), fetch, range, cancel));
+        self.rt.spawn(fetch::run(self.shared.clone(), fetch, range, grants.into(), cancel));
+    }
+
+    /// Submits a bid. Answered by [`OriginEvent::Granted`] or [`OriginEvent::BidFailed`].
+    pub fn bid(&self, bid: BidOut) {
+        self.rt.spawn(bid::run(self.shared.clone(), bid));
     }
 
     /// Ends a fetch without an answer. Bytes already on their way through the event channel may still come out.
@@ -107,12 +115,15 @@ struct Inner {
     /// Estimate of open connections that no request uses (HTTP/1.1).
     idle: u32,
     warming: bool,
+    /// Whether it takes bids, once it said.
+    bids: Option<bool>,
 }
 
 pub(super) struct Shared {
     id: OriginId,
     pub map: OriginMap,
     route: NetRoute,
+    bidder: Arc<Bidder>,
     events: mpsc::Sender<OriginEvent>,
     /// The owner is gone.
     pub root: CancellationToken,
@@ -126,13 +137,18 @@ pub(super) struct Shared {
 impl Shared {
     /// Sends GET for bytes of one part and checks the head of its answer. `want` lies in torrent space, within the
     /// part, and is not empty; so is the answer's range.
-    pub async fn ask(&self, part: usize, want: ByteRange) -> Result<(Opened, Told), Fault> {
+    pub async fn ask(&self, part: usize, want: ByteRange, grants: &[String]) -> Result<(Opened, Told), Fault> {
         let Some(p) = self.map.parts.get(part) else { return Err(Fault::Refused("has no such file".into())) };
         let local = ByteRange::new(want.start.saturating_sub(p.range.start), want.end.saturating_sub(p.range.start));
         let url = map::parse(&p.url).map_err(|e| Fault::Refused(e.to_string()))?;
         let html = is_page_name(url.path());
+        // A server that is known to take no bids need not know who asks.
+        let claim = match self.inner.lock().bids {
+            Some(false) => None,
+            Some(true) | None => Claim::new(&url, &self.bidder.viewer, grants),
+        };
         let ask = async |url: &Url| {
-            let opened = open(&self.route, url, Some(local)).await?;
+            let opened = open(&self.route, url, Some(local), claim.as_ref()).await?;
             let told = check(opened.response.status(), opened.response.headers(), local, Some(p.range.len()), html)?;
             Ok::<_, Fault>((opened, told))
         };
@@ -156,6 +172,23 @@ impl Shared {
         Ok((opened, Told { body, ..told }))
     }
 
+    pub fn id(&self) -> OriginId {
+        self.id
+    }
+
+    pub fn route(&self) -> &NetRoute {
+        &self.route
+    }
+
+    pub fn bidder(&self) -> &Bidder {
+        &self.bidder
+    }
+
+    /// An answer to a bid showed whether it takes any.
+    pub fn takes_bids(&self, takes: bool) {
+        self.inner.lock().bids = Some(takes);
+    }
+
     /// Why no fetch can succeed now, if so.
     pub fn unavailable(&self) -> Option<String> {
         match &self.inner.lock().standing {
@@ -170,15 +203,16 @@ impl Shared {
 
     /// A useful answer came.
     pub async fn mark_up(&self, rtt: Option<Duration>) {
-        {
+        let bidding = {
             let mut inner = self.inner.lock();
             inner.failures = 0;
             if matches!(inner.standing, Standing::Up | Standing::Down(_)) {
                 return;
             }
             inner.standing = Standing::Up;
-        }
-        self.tell(OriginEvent::Up { origin: self.id, bidding: false, rtt }).await;
+            inner.bids
+        };
+        self.tell(OriginEvent::Up { origin: self.id, bidding, rtt }).await;
     }
 
     /// The server is refused for good; its fetches fail.

@@ -22,7 +22,7 @@ const F: FetchId = FetchId(1);
 
 fn start(map: OriginMap) -> (Origin, mpsc::Receiver<OriginEvent>) {
     let (tx, rx) = mpsc::channel(4);
-    (Origin::start(&Handle::current(), OriginId(0), map, NetRoute::default(), tx), rx)
+    (Origin::start(&Handle::current(), OriginId(0), map, NetRoute::default(), Default::default(), tx), rx)
 }
 
 async fn up(rx: &mut mpsc::Receiver<OriginEvent>) {
@@ -39,10 +39,10 @@ where
 {
     let server = Hostile::start(answer).await;
     let (origin, mut rx) = start(map_of(&[(&server.url("/v.mkv"), len as u64)]));
-    origin.fetch(F, ByteRange::new(0, len as u64));
+    origin.fetch(F, ByteRange::new(0, len as u64), Vec::new());
     let reason = down(&mut rx).await;
     // And it stays so.
-    origin.fetch(FetchId(2), ByteRange::new(0, 10));
+    origin.fetch(FetchId(2), ByteRange::new(0, 10), Vec::new());
     assert!(collect(&mut rx, FetchId(2), 0).await.is_err());
     reason
 }
@@ -60,7 +60,7 @@ async fn nginx_serves_a_folder_over_the_connection_that_was_probed() {
     ];
     let (origin, mut rx) = start(web_seed_map(&nginx.url("/seed"), true, "Näme", &files).unwrap());
     up(&mut rx).await;
-    origin.fetch(F, ByteRange::new(1000, 200_000));
+    origin.fetch(F, ByteRange::new(1000, 200_000), Vec::new());
     assert_eq!(collect(&mut rx, F, 1000).await.unwrap(), &a[1000..200_000]);
     until("the log has both", || nginx.log().iter().filter(|l| l.1.starts_with("bytes=")).count() >= 2).await;
     let log = nginx.log();
@@ -68,7 +68,7 @@ async fn nginx_serves_a_folder_over_the_connection_that_was_probed() {
     assert_eq!(connection("bytes=0-0"), connection("bytes=1000-199999"));
 
     // Across the padding, which nobody is asked for.
-    origin.fetch(FetchId(2), ByteRange::new(299_990, 300_110));
+    origin.fetch(FetchId(2), ByteRange::new(299_990, 300_110), Vec::new());
     let mut got = Vec::new();
     loop {
         match next(&mut rx).await {
@@ -88,7 +88,7 @@ async fn a_redirect_is_followed_once_and_remembered() {
     let (origin, mut rx) = start(map_of(&[(&nginx.url("/moved/v.mp4"), 50_000)]));
     up(&mut rx).await;
     for (i, range) in [(1, 10..20), (2, 20..30)] {
-        origin.fetch(FetchId(i), ByteRange::new(range.start, range.end));
+        origin.fetch(FetchId(i), ByteRange::new(range.start, range.end), Vec::new());
         let got = collect(&mut rx, FetchId(i), range.start).await.unwrap();
         assert_eq!(got, &data[range.start as usize..range.end as usize]);
     }
@@ -118,7 +118,7 @@ async fn a_redirect_that_expires_falls_back_to_the_original() {
     let (origin, mut rx) = start(map_of(&[(&server.url("/v"), 1000)]));
     up(&mut rx).await;
     for i in 1..4 {
-        origin.fetch(FetchId(i), ByteRange::new(0, 1000));
+        origin.fetch(FetchId(i), ByteRange::new(0, 1000), Vec::new());
         assert_eq!(collect(&mut rx, FetchId(i), 0).await.unwrap().len(), 1000);
     }
 }
@@ -142,7 +142,7 @@ async fn a_range_that_breaks_is_resumed_at_its_last_byte() {
     })
     .await;
     let (origin, mut rx) = start(map_of(&[(&server.url("/v.mkv"), 400_000)]));
-    origin.fetch(F, ByteRange::new(5, 400_000));
+    origin.fetch(F, ByteRange::new(5, 400_000), Vec::new());
     assert_eq!(collect(&mut rx, F, 5).await.unwrap(), &whole[5..]);
     let asked: Vec<_> = server.asked.lock().iter().filter_map(|a| a.range).filter(|r| *r != (0, 1)).collect();
     assert_eq!(asked, [(5, 400_000), (100_005, 400_000), (200_005, 400_000), (300_005, 400_000)]);
@@ -162,7 +162,7 @@ async fn a_server_that_breaks_after_each_byte_is_not_asked_for_ever() {
     .await;
     let (origin, mut rx) = start(map_of(&[(&server.url("/v"), 1000)]));
     up(&mut rx).await;
-    origin.fetch(F, ByteRange::new(0, 1000));
+    origin.fetch(F, ByteRange::new(0, 1000), Vec::new());
     assert!(collect(&mut rx, F, 0).await.is_err());
     assert_eq!(server.asked.lock().iter().filter(|a| a.range != Some((0, 1))).count(), 3);
 }
@@ -244,7 +244,7 @@ async fn a_whole_file_may_come_as_a_whole() {
     })
     .await;
     let (origin, mut rx) = start(map_of(&[(&server.url("/v"), 10_000)]));
-    origin.fetch(F, ByteRange::new(0, 10_000));
+    origin.fetch(F, ByteRange::new(0, 10_000), Vec::new());
     assert_eq!(collect(&mut rx, F, 0).await.unwrap(), &whole[..]);
 }
 
@@ -263,7 +263,7 @@ async fn bytes_are_told_before_the_range_ends_and_an_abort_ends_it() {
     .await;
     let (origin, mut rx) = start(map_of(&[(&server.url("/v"), 1_000_000)]));
     up(&mut rx).await;
-    origin.fetch(F, ByteRange::new(0, 1_000_000));
+    origin.fetch(F, ByteRange::new(0, 1_000_000), Vec::new());
     let mut got = 0;
     while got < 1000 {
         match next(&mut rx).await {
@@ -273,7 +273,7 @@ async fn bytes_are_told_before_the_range_ends_and_an_abort_ends_it() {
     }
     origin.abort(F);
     // The next fetch finds a spare connection open: no new one is made for it after it was asked for.
-    origin.fetch(FetchId(2), ByteRange::new(7, 8));
+    origin.fetch(FetchId(2), ByteRange::new(7, 8), Vec::new());
     assert_eq!(collect(&mut rx, FetchId(2), 7).await.unwrap(), b"x");
 }
 
@@ -290,13 +290,13 @@ async fn a_spare_connection_is_kept_beside_a_running_fetch() {
     .await;
     let (origin, mut rx) = start(map_of(&[(&server.url("/v"), 1_000_000)]));
     up(&mut rx).await;
-    origin.fetch(F, ByteRange::new(0, 1_000_000));
+    origin.fetch(F, ByteRange::new(0, 1_000_000), Vec::new());
     assert!(matches!(next(&mut rx).await, OriginEvent::Bytes { .. }));
     let asked = server.asked.clone();
     until("a second connection is probed", || asked.lock().iter().any(|a| a.connection == 1)).await;
     // The fetch may still be told of its connection before the client pools it: let the spare be read to its end.
     let made = || server.connections.load(Ordering::SeqCst);
-    origin.fetch(FetchId(2), ByteRange::new(500, 505));
+    origin.fetch(FetchId(2), ByteRange::new(500, 505), Vec::new());
     assert_eq!(collect(&mut rx, FetchId(2), 500).await.unwrap(), [1; 5]);
     assert!(made() <= 3, "{} connections", made());
 }
@@ -324,7 +324,7 @@ async fn a_short_rest_is_read_to_keep_the_connection() {
     .await;
     let (origin, mut rx) = start(map_of(&[(&server.url("/v"), 100_000)]));
     up(&mut rx).await;
-    origin.fetch(F, ByteRange::new(0, 60_000));
+    origin.fetch(F, ByteRange::new(0, 60_000), Vec::new());
     assert!(matches!(next(&mut rx).await, OriginEvent::Bytes { .. }));
     origin.abort(F);
     aborted.wait().await;
@@ -332,7 +332,7 @@ async fn a_short_rest_is_read_to_keep_the_connection() {
     let first = log.lock().iter().find(|a| a.range == Some((0, 60_000))).map(|a| a.connection);
     for n in (10..).step_by(9) {
         for i in 0..9 {
-            origin.fetch(FetchId(n + i), ByteRange::new(0, 2));
+            origin.fetch(FetchId(n + i), ByteRange::new(0, 2), Vec::new());
         }
         let mut done = 0;
         while done < 9 {
@@ -375,7 +375,7 @@ async fn a_slow_driver_slows_the_socket() {
     .await;
     let (origin, mut rx) = start(map_of(&[(&server.url("/v"), N as u64)]));
     up(&mut rx).await;
-    origin.fetch(F, ByteRange::new(0, N as u64));
+    origin.fetch(F, ByteRange::new(0, N as u64), Vec::new());
     tokio::time::timeout(LIMIT, stuck.notified()).await.expect("the server's writes get stuck");
     assert!(written.load(Ordering::SeqCst) < 64 << 20);
 }
@@ -393,7 +393,7 @@ async fn a_busy_server_rests_and_comes_back() {
     .await;
     let (origin, mut rx) = start(map_of(&[(&server.url("/v"), 100)]));
     up(&mut rx).await;
-    origin.fetch(F, ByteRange::new(0, 100));
+    origin.fetch(F, ByteRange::new(0, 100), Vec::new());
     assert!(down(&mut rx).await.starts_with("is busy"));
     assert!(collect(&mut rx, F, 0).await.is_err());
     up(&mut rx).await;
@@ -406,12 +406,12 @@ async fn a_server_that_comes_late_is_found() {
     drop(listener);
     let (origin, mut rx) = start(map_of(&[(&format!("http://{addr}/v"), 100)]));
     assert_eq!(down(&mut rx).await, "refuses connections");
-    origin.fetch(F, ByteRange::new(0, 5));
+    origin.fetch(F, ByteRange::new(0, 5), Vec::new());
     assert!(collect(&mut rx, F, 0).await.is_err());
     let listener = TcpListener::bind(addr).await.unwrap();
     let _server = Hostile::start_on(listener, |asked, stream| async move { good(asked, stream, &[7; 100]).await });
     up(&mut rx).await;
-    origin.fetch(FetchId(2), ByteRange::new(0, 5));
+    origin.fetch(FetchId(2), ByteRange::new(0, 5), Vec::new());
     assert_eq!(collect(&mut rx, FetchId(2), 0).await.unwrap(), [7; 5]);
 }
 

@@ -4,12 +4,19 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use super::gate::GateCounts;
+use super::http::HttpCounts;
+
 /// All that is counted; cheap to clone its parts.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
     /// Connections open now.
     pub connections: Gauge,
+    /// Of bids, grants and bytes.
+    pub gate: GateCounts,
+    /// Of requests and connections.
+    pub http: HttpCounts,
 }
 
 impl Default for Metrics {
@@ -17,7 +24,9 @@ impl Default for Metrics {
         let mut registry = Registry::with_prefix("sluicegate");
         let connections = Gauge::default();
         registry.register("connections", "Connections open now", connections.clone());
-        Self { registry, connections }
+        let http = HttpCounts::register(&mut registry);
+        let gate = GateCounts::register(&mut registry);
+        Self { registry, connections, gate, http }
     }
 }
 

@@ -1,110 +1,134 @@
-//! The server over real sockets, asked by our own origin client and by a plain HTTP client.
+//! The server over real sockets: asked by a plain HTTP client, and by hand where no client would ask like that.
 
+mod access;
+mod bucket;
+mod demands;
+mod ends;
+mod load;
+mod ranges;
+mod tls;
+
+use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::{Client, Method, StatusCode};
-use tokio::net::TcpListener;
+use reqwest::{Client, Method, Response};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
-use super::{ServeError, ServeLimits, serve};
+use super::source::SourceSpec;
+use super::{Origin, ServeOptions, Tls};
+
+/// Generous: only a hang reaches it.
+const LIMIT: Duration = Duration::from_secs(60);
 
 struct Running {
     url: String,
+    addr: SocketAddr,
+    metrics: Option<SocketAddr>,
     client: Client,
+    origin: Arc<Origin>,
     stop: Option<oneshot::Sender<()>>,
-    task: tokio::task::JoinHandle<Result<(), ServeError>>,
+    task: JoinHandle<()>,
 }
 
-async fn start(root: &Path, bytes_per_s: Option<u64>) -> Running {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
+/// Bytes whose value tells their offset.
+fn pattern(len: usize) -> Vec<u8> {
+    (0..len as u64).map(|i| (i.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8).collect()
+}
+
+fn of(path: &Path) -> ServeOptions {
+    ServeOptions { sources: vec![SourceSpec::Path(path.to_owned())], ..ServeOptions::default() }
+}
+
+async fn start(options: ServeOptions) -> Running {
+    run(Origin::open(options).await.unwrap(), None, false).await
+}
+
+async fn run(origin: Origin, tls: Option<Arc<Tls>>, watched: bool) -> Running {
+    let bind = || TcpListener::bind("127.0.0.1:0");
+    let listener = bind().await.unwrap();
+    let watch = if watched { Some(bind().await.unwrap()) } else { None };
+    let metrics = watch.as_ref().map(|l| l.local_addr().unwrap());
+    let addr = listener.local_addr().unwrap();
+    let scheme = if tls.is_some() { "https" } else { "http" };
     let (stop, stopped) = oneshot::channel::<()>();
-    let root = root.to_owned();
-    let task = tokio::spawn(serve(listener, root, ServeLimits { bytes_per_s }, async {
-        let _ = stopped.await;
-    }));
-    Running { url, client: Client::builder().no_proxy().build().unwrap(), stop: Some(stop), task }
+    let origin = Arc::new(origin);
+    let running = origin.clone();
+    let task = tokio::spawn(async move {
+        let shutdown = async {
+            let _ = stopped.await;
+        };
+        running.run(listener, tls, watch, shutdown).await;
+    });
+    let client = Client::builder().no_proxy().build().unwrap();
+    Running { url: format!("{scheme}://{addr}"), addr, metrics, client, origin, stop: Some(stop), task }
 }
 
 impl Running {
-    async fn ask(&self, method: Method, path: &str, range: Option<&str>) -> reqwest::Response {
+    async fn ask(&self, method: Method, path: &str, headers: &[(&str, &str)]) -> Response {
         let mut request = self.client.request(method, format!("{}{path}", self.url));
-        if let Some(range) = range {
-            request = request.header("range", range);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
         }
         request.send().await.unwrap()
     }
+
+    async fn get(&self, path: &str, range: &str) -> Response {
+        let range = [("range", range)];
+        self.ask(Method::GET, path, if range[0].1.is_empty() { &[] } else { &range }).await
+    }
+
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.addr).await.unwrap()
+    }
+
+    /// Sends these very bytes, and gives what comes back until the server closes.
+    async fn raw(&self, request: &[u8]) -> String {
+        let mut tcp = self.connect().await;
+        tcp.write_all(request).await.unwrap();
+        until_closed(&mut tcp).await
+    }
+
+    /// The value of a line of `/metrics`, by what stands before its value.
+    fn count(&self, line: &str) -> u64 {
+        let text = self.origin.metrics().render();
+        let value = text.lines().find_map(|l| l.strip_prefix(line)).map(|v| v.trim().parse::<f64>().unwrap() as u64);
+        value.unwrap_or(0)
+    }
+
+    /// Asks it to end and waits until it did.
+    async fn end(&mut self) {
+        let _ = self.stop.take().unwrap().send(());
+        tokio::time::timeout(LIMIT, &mut self.task).await.expect("it ends").unwrap();
+    }
 }
 
-#[tokio::test]
-async fn files_are_served_by_range_and_nothing_outside_the_root() {
-    let dir = tempfile::tempdir().unwrap();
-    let root = dir.path().join("root");
-    std::fs::create_dir_all(root.join("sub")).unwrap();
-    let data: Vec<u8> = (0..100_000u32).map(|i| (i % 251) as u8).collect();
-    std::fs::write(root.join("sub/a b.bin"), &data).unwrap();
-    std::fs::write(dir.path().join("secret"), b"secret").unwrap();
-    #[cfg(unix)]
-    {
-        std::os::unix::fs::symlink(dir.path().join("secret"), root.join("link")).unwrap();
-        std::os::unix::fs::symlink(dir.path(), root.join("up")).unwrap();
-    }
-    let server = start(&root, None).await;
-    let part = server.ask(Method::GET, "/sub/a%20b.bin", Some("bytes=500-999")).await;
-    assert_eq!(part.status(), StatusCode::PARTIAL_CONTENT);
-    assert_eq!(part.headers()["content-range"], "bytes 500-999/100000");
-    assert_eq!(part.headers()["content-length"], "500");
-    assert!(part.headers().contains_key("etag") && part.headers().contains_key("last-modified"));
-    assert_eq!(part.bytes().await.unwrap(), &data[500..1000]);
-    let head = server.ask(Method::HEAD, "/sub/a%20b.bin", None).await;
-    assert_eq!((head.status(), head.headers()["content-length"].as_bytes()), (StatusCode::OK, &b"100000"[..]));
-    assert_eq!(head.bytes().await.unwrap().len(), 0);
-    assert_eq!(server.ask(Method::GET, "/sub/a%20b.bin", None).await.bytes().await.unwrap(), data);
-    let past = server.ask(Method::GET, "/sub/a%20b.bin", Some("bytes=100000-")).await;
-    assert_eq!(past.status(), StatusCode::RANGE_NOT_SATISFIABLE);
-    for path in ["/link", "/up/secret", "/%2e%2e/secret", "/sub/..%2f..%2fsecret", "/nothing", "/sub", "/"] {
-        let status = server.ask(Method::GET, path, None).await.status();
-        assert!(!status.is_success(), "{path}: {status}");
-    }
-    assert_eq!(server.ask(Method::POST, "/sub/a%20b.bin", None).await.status(), StatusCode::METHOD_NOT_ALLOWED);
-}
-
-#[tokio::test]
-async fn a_single_file_is_served_by_its_name() {
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("a {film}.mkv");
-    std::fs::write(&file, b"film").unwrap();
-    std::fs::write(dir.path().join("other"), b"other").unwrap();
-    let server = start(&file, None).await;
-    for path in ["/", "/a%20%7Bfilm%7D.mkv"] {
-        assert_eq!(server.ask(Method::GET, path, None).await.bytes().await.unwrap(), "film", "{path}");
-    }
-    assert_eq!(server.ask(Method::GET, "/other", None).await.status(), StatusCode::NOT_FOUND);
-}
-
-#[tokio::test]
-async fn shutdown_breaks_off_what_would_take_for_ever() {
-    let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join("f"), vec![0; 1_000_000]).unwrap();
-    let mut server = start(dir.path(), Some(1000)).await;
-    let mut slow = server.ask(Method::GET, "/f", None).await;
-    assert!(slow.chunk().await.unwrap().is_some());
-    server.stop.take().unwrap().send(()).unwrap();
-    let ended = tokio::time::timeout(Duration::from_secs(60), server.task).await.expect("it ends");
-    ended.unwrap().unwrap();
-    loop {
-        match slow.chunk().await {
-            Ok(Some(_)) => {}
-            Ok(None) => panic!("a body cut short must not look whole"),
-            Err(_) => break,
+/// A reset counts as the end: a server that refuses does not wait for the rest of what it refuses.
+async fn until_closed(tcp: &mut TcpStream) -> String {
+    let mut all = Vec::new();
+    let read = async {
+        let mut buf = [0; 4096];
+        while let Ok(n) = tcp.read(&mut buf).await {
+            if n == 0 {
+                break;
+            }
+            all.extend_from_slice(&buf[..n]);
         }
-    }
+    };
+    tokio::time::timeout(LIMIT, read).await.expect("the server closes");
+    String::from_utf8_lossy(&all).into_owned()
 }
 
-#[tokio::test]
-async fn a_root_that_is_not_there_is_an_error() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let ended = serve(listener, "/no/such/folder".into(), ServeLimits::default(), async {}).await;
-    assert!(matches!(ended, Err(ServeError::Root { .. })));
+/// Waits for something that other tasks bring about.
+async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let wait = async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, wait).await.unwrap_or_else(|_| panic!("never: {what}"));
 }

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::node::{Actor, Turn};
-use super::step::{CHOKE_LEN, Cargo, Message, Parcel, Step};
+use super::step::{Cargo, Message, Parcel, Step};
 use crate::engine::{Action, Bid, Event, Phase};
 use crate::units::{BLOCK_LEN, BlockRef, ByteRange, Instant};
 
@@ -165,14 +165,9 @@ impl Turn<'_> {
                 self.post(link, Message::Interested(interested));
             }
             Action::Choke { link, choke } => {
-                if !choke && rides {
-                    return;
+                if choke || !rides {
+                    self.choke(link, choke);
                 }
-                if let Some(end) = self.n.ends.get_mut(link).filter(|_| choke) {
-                    // What was not sent yet is answered no more.
-                    end.unsend(|c| matches!(c, Cargo::Block { .. }));
-                }
-                self.send(link, Parcel { cargo: Cargo::Choke(choke), len: CHOKE_LEN });
             }
             Action::SendBlock { link, piece, begin, len } => {
                 let block = BlockRef { piece, block: begin / BLOCK_LEN };
@@ -216,7 +211,7 @@ impl Turn<'_> {
                     self.close(link);
                 }
             }
-            Action::PeerReceiveBudget { bytes_per_s } => self.n.access.set_budget(bytes_per_s),
+            Action::PeerReceiveBudget { bytes_per_s } => self.n.access.set_budget(bytes_per_s, &mut self.n.post),
             Action::Ban { link } => {
                 h.banned.extend(self.n.ends.get(link).map(|e| e.peer));
                 self.close(link);

@@ -25,6 +25,8 @@ pub const NAMES: &[&str] = &[
     "crowd",
     "bidding",
     "narrow",
+    "greedy",
+    "greedy-alone",
     "swing",
     "partial",
 ];
@@ -154,6 +156,15 @@ pub fn named(name: &str) -> Option<Scenario> {
         "narrow" => Scenario { origin: Some(OriginSpec { up: 20.0, ..OriginSpec::default() }), ..base }
             .with(Group { down: 2.6, ..viewer() })
             .with(seeds(12, 0.5, 1.0)),
+        // Twenty seeds that fill the viewer's line, and a seek to 2 MB that only the server has; and the same without the seeds.
+        "greedy" | "greedy-alone" => {
+            let film = FilmSpec { len: 80 << 20, seconds: 160.0, picture: 2 << 20, ..film() };
+            let viewer =
+                Group { down: 10.0, viewing: Viewing { seeks: vec![(20.0, 100.0)], ..Viewing::default() }, ..viewer() };
+            let base = Scenario { seconds: 40.0, film, origin: Some(OriginSpec::default()), ..base }.with(viewer);
+            let lacks = if name == "greedy" { (100.0, 104.0) } else { (0.0, 160.0) };
+            base.with(Group { lacks, ..seeds(20, 5.0, 5.0) })
+        }
         "swing" => Scenario { film: FilmSpec { swing: 0.6, ..film() }, ..base }.with(seeker()).with(seeds(6, 0.5, 0.8)),
         // Nobody has all, and they get the rest as time goes by.
         "partial" => base

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use super::node::{Actor, ORIGIN, Turn};
 use super::script::Deed;
-use super::step::{CHOKE_LEN, Cargo, Message, Parcel, Step};
+use super::step::{Cargo, Message, Parcel, Step};
 use crate::engine::Event;
-use crate::units::{BLOCK_LEN, BlockRef, Instant, LinkId, PieceIndex};
+use crate::units::{BLOCK_LEN, BlockRef, GrantId, Instant, LinkId, PieceIndex};
 
 /// Gathered announcements are read so many times in the while they are gathered for.
 const READS: u64 = 4;
@@ -25,6 +25,13 @@ impl Turn<'_> {
     pub fn send(&mut self, link: LinkId, parcel: Parcel) {
         if let Some(end) = self.n.ends.get_mut(link) {
             self.n.access.send(end, parcel, &mut self.n.post);
+        }
+    }
+
+    /// Says over a link that the node chokes, or no longer.
+    pub fn choke(&mut self, link: LinkId, on: bool) {
+        if let Some(end) = self.n.ends.get_mut(link) {
+            self.n.access.choke(end, on, &mut self.n.post);
         }
     }
 
@@ -106,9 +113,11 @@ impl Turn<'_> {
         }
         match &mut self.n.actor {
             Actor::Host(h) => {
-                let blocks = sent.iter().filter(|(_, p)| !matches!(p.cargo, Cargo::Choke(_)));
+                let blocks = sent.iter().filter(|s| !matches!(s.1.cargo, Cargo::Choke(_)));
                 h.inbox.extend(blocks.map(|(link, p)| Event::BlockSent { link: *link, len: p.len }));
-                self.drive();
+                if !h.inbox.is_empty() {
+                    self.drive();
+                }
             }
             Actor::Script(_) => {
                 for (link, _) in sent {
@@ -230,7 +239,7 @@ impl Turn<'_> {
         let layout = self.ctx.film.layout;
         for deed in deeds {
             match deed {
-                Deed::Choke(link, on) => self.send(link, Parcel { cargo: Cargo::Choke(on), len: CHOKE_LEN }),
+                Deed::Choke(link, on) => self.choke(link, on),
                 Deed::Reject(link, block) => self.post(link, Message::Reject(block)),
                 Deed::Have(piece) => self.announce(piece),
                 Deed::Ask(link, block) => {
@@ -257,7 +266,7 @@ fn event(link: LinkId, message: Message) -> Option<Event> {
         Message::Cancel { piece, begin, len } => Event::BlockUnrequested { link, piece, begin, len },
         Message::Reject(block) => Event::BlockRejected { link, block },
         Message::Allowed(piece) => Event::AllowedFast { link, piece },
-        Message::Granted(g) => Event::Granted { origin: ORIGIN, bits: g.bits, expires: g.expires },
+        Message::Granted(g) => Event::Granted { origin: ORIGIN, grant: GrantId(0), bits: g.bits, expires: g.expires },
         Message::Haves(_) | Message::Fetch(..) | Message::Abort(_) | Message::Bid(_) => return None,
     })
 }

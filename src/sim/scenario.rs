@@ -66,6 +66,8 @@ pub struct Group {
     pub rides: bool,
     /// Share of the pieces it has at the start, drawn at random.
     pub has: f64,
+    /// What it lacks beside, from and to in seconds of a film of even bitrate.
+    pub lacks: (f64, f64),
     /// For `viewer`.
     pub viewing: Viewing,
     /// For `peer`.
@@ -94,6 +96,7 @@ impl Default for Group {
             links: 0,
             rides: false,
             has: 1.0,
+            lacks: (0.0, 0.0),
             viewing: Viewing::default(),
             habits: Habits::default(),
         }
@@ -227,10 +230,11 @@ impl Scenario {
         for g in &self.groups {
             let h = &g.habits;
             let all = [g.up, g.up_most, g.down, g.delay_ms, g.delay_ms_most, g.jitter_ms, g.at, g.over, g.stay];
+            let all = all.into_iter().chain([g.lacks.0, g.lacks.1]);
             let more = [h.unchoke_after, h.pulse, h.flips, h.rate, h.grows, g.viewing.hops, g.viewing.from];
             let more = more.into_iter().chain([g.viewing.lingers, g.viewing.ahead, g.viewing.greed]);
             let shares = [g.has, h.lies, h.rejects];
-            let fine = all.into_iter().chain(more).all(sane)
+            let fine = all.chain(more).all(sane)
                 && shares.iter().all(|x| (0.0..=1.0).contains(x))
                 && g.viewing.seeks.iter().all(|(at, to)| sane(*at) && sane(*to))
                 && g.count <= 1_000_000

@@ -36,8 +36,10 @@ pub(super) enum Step {
     Uplink,
     /// A parcel reaches its access link.
     Arrive(LinkId, Parcel),
-    /// A parcel is read.
-    Take(LinkId, Parcel),
+    /// A parcel has come through its line; under a budget it waits there to be read.
+    Take(LinkId, Parcel, Waits),
+    /// It holds its peers to a budget, and reads on.
+    Read,
     /// The far side has read what was sent.
     Ack(LinkId, Ack),
     /// Its store has hashed a piece.
@@ -100,12 +102,18 @@ pub(super) enum Cargo {
     Block { block: BlockRef, lie: u32 },
     /// Bytes of a fetch up to here.
     Range { fetch: FetchId, upto: u64, lie: u32 },
-    /// The sender chokes, or no longer: what it put into its socket before comes before, as on any TCP connection.
+    /// The sender chokes, or no longer: what it put into its socket before comes before.
     Choke(bool),
 }
 
-/// Bytes of a choke message.
-pub(super) const CHOKE_LEN: u32 = 5;
+/// How a parcel that came is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Waits {
+    /// It is held to the budget: not acknowledged until it is read.
+    pub held: bool,
+    /// Packets were lost when it came.
+    pub lost: bool,
+}
 
 /// Payload that is sent as one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

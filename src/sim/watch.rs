@@ -203,12 +203,12 @@ impl Watch {
                 self.fetching.remove(fetch);
             }
             Event::ServerFailed { fetch } => self.give_back(*fetch),
-            Event::Granted { origin, bits, expires } => {
+            Event::Granted { origin, bits, expires, .. } => {
                 // A bid is for what is not granted yet: its answer comes on top of what is left.
                 let left = self.granted.get(origin).filter(|g| g.1 >= now).map_or(0, |g| g.0);
                 self.granted.insert(*origin, (left + *bits, *expires));
             }
-            Event::OriginUp { origin, bidding: true, .. } => {
+            Event::OriginUp { origin, bidding: Some(true), .. } => {
                 self.granted.insert(*origin, (0, Instant::ZERO));
             }
             Event::Playhead { phase, .. } => self.ended = *phase == Phase::Ended,
@@ -262,7 +262,7 @@ impl Watch {
             {
                 self.fault(now, || format!("piece {piece} is sent to {link:?}: not verified, or no such link"));
             }
-            Action::Fetch { fetch, origin, range } => self.fetched(now, *fetch, *origin, *range),
+            Action::Fetch { fetch, origin, range, .. } => self.fetched(now, *fetch, *origin, *range),
             Action::AbortFetch { fetch } => self.give_back(*fetch),
             Action::Ban { link } => {
                 self.counts.bans += 1;

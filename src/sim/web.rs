@@ -51,7 +51,8 @@ impl Turn<'_> {
             }
             Message::Bid(bid) => {
                 let granted = web.desk.as_mut().and_then(|desk| desk.bid(now, end.peer, &bid));
-                let Some((bits, life)) = granted else { return };
+                // Refused is granted nothing.
+                let (bits, life) = granted.unwrap_or_default();
                 // It counts from when the viewer hears of it, as in the protocol.
                 let expires = now + life + end.delay;
                 end.post(Message::Granted(Box::new(Granted { bits, expires })), &mut node.post);

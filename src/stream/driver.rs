@@ -22,6 +22,7 @@ use super::status::peers;
 use super::wanted::{self, Wanted};
 use super::{Order, Shared, StreamStatus};
 use crate::engine::{Action, Engine, Event};
+use crate::origin::BidOut;
 use crate::origin::api::OriginEvent;
 use crate::swarm::Swarm;
 use crate::swarm::api::{LinkCommand, LinkInfo, SwarmEvent};
@@ -130,7 +131,7 @@ impl Driver {
         batch.extend(self.p.links.iter().map(|(link, info)| Event::LinkUp { link: *link, rtt: info.rtt }));
         batch.extend(self.p.origins.ids().into_iter().map(|origin| Event::OriginUp {
             origin,
-            bidding: false,
+            bidding: None,
             rtt: None,
         }));
         loop {
@@ -270,6 +271,12 @@ impl Driver {
                 self.p.origins.leave(origin, reason);
                 batch.push(Event::OriginDown { origin });
             }
+            OriginEvent::Granted { origin, name, bits, life } => {
+                let expires = self.now() + life;
+                let grant = self.p.origins.granted(name);
+                batch.push(Event::Granted { origin, grant, bits, expires });
+            }
+            OriginEvent::BidFailed { origin, plain } => batch.push(Event::BidFailed { origin, plain }),
             OriginEvent::Bytes { fetch, offset, data } => {
                 self.shared.first_byte.get_or_init(std::time::Instant::now);
                 if self.p.origins.begin_write(fetch, offset, &data) {
@@ -466,13 +473,16 @@ impl Driver {
                 }
                 Action::Playable { range } => self.shared.shelf.playable(range),
                 Action::Void { piece } => self.shared.shelf.void(layout.piece_range(piece)),
-                Action::Fetch { fetch, origin, range } => self.p.origins.fetch(fetch, origin, range),
+                Action::Fetch { fetch, origin, range, grants } => {
+                    self.p.origins.fetch(fetch, origin, range, &grants);
+                }
                 Action::AbortFetch { fetch } => self.p.origins.abort(fetch),
                 Action::DropOrigin { origin } => {
                     self.p.origins.leave(origin, "sent bytes whose hash failed".into());
                 }
-                // No origin that takes bids exists yet: each counts as a plain web server.
-                Action::Bid { .. } => {}
+                Action::Bid { origin, bid } => {
+                    self.p.origins.bid(origin, BidOut { max_bits: bid.max_bits, due_bits: bid.due_bits });
+                }
                 Action::PeerReceiveBudget { bytes_per_s } => {
                     if let Some(swarm) = &self.p.swarm {
                         swarm.set_receive_budget(bytes_per_s);

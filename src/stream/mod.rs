@@ -27,7 +27,7 @@ pub use status::{StreamPeer, StreamStatus};
 use crate::engine::{self, Event};
 use crate::swarm::Network;
 use crate::swarm::api::Encryption;
-use crate::torrent::{Magnet, Metainfo, Store};
+use crate::torrent::{InPlace, Magnet, Metainfo, Store};
 use crate::units::MediaTime;
 use reader::Reader;
 use source::{Shelf, StreamFile};
@@ -56,6 +56,8 @@ pub struct StreamConfig {
     /// Bytes per second to peers, and from peers and servers together; `None` is unlimited.
     pub up_limit: Option<u64>,
     pub down_limit: Option<u64>,
+    /// Whether peers are held back while server bytes are due; off only to measure what that gains.
+    pub priority: bool,
     /// Which way packets leave, and who may not be met.
     pub network: Network,
 }
@@ -65,6 +67,8 @@ pub struct StreamConfig {
 pub enum StreamSource {
     Torrent(Arc<Metainfo>),
     Magnet(Magnet),
+    /// The user's own files, to be uploaded from where they lie.
+    Seed(InPlace),
     /// A plain video behind http(s): one server, no peers, no hashes.
     Video {
         url: String,

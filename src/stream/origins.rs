@@ -1,18 +1,21 @@
 //! The servers of a stream, and the order in which a range's bytes reach the store.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use crate::net::NetRoute;
 use crate::origin::api::{OriginEvent, OriginMap, OriginPart};
-use crate::origin::{Origin, display_url, web_seed_map};
+use crate::origin::{BidOut, Bidder, Origin, display_url, web_seed_map};
 use crate::torrent::{Metainfo, web_seed_input};
-use crate::units::{ByteRange, FetchId, OriginId};
+use crate::units::{ByteRange, FetchId, GrantId, OriginId};
 
 /// Servers used at once: more than a few only split the bids.
 const MOST: usize = 4;
+/// Names of grants kept: four origins, a few a second each, for some seconds.
+const GRANTS_KEPT: usize = 256;
 
 /// One server and what is known of it.
 struct Server {
@@ -27,6 +30,9 @@ pub(super) struct Servers {
     all: BTreeMap<OriginId, Server>,
     at: BTreeMap<FetchId, OriginId>,
     progress: BTreeMap<FetchId, Progress>,
+    /// What origins call their grants; the last ones, for they live seconds.
+    grants: BTreeMap<GrantId, String>,
+    granted: u32,
 }
 
 /// Writes of one fetch that are not in the store yet. They end in any order; progress is told without a gap.
@@ -52,9 +58,11 @@ impl Servers {
         plain_url: Option<&str>,
         extra: &[String],
         route: &NetRoute,
+        bidder: Bidder,
         events: &mpsc::Sender<OriginEvent>,
     ) -> (Self, Vec<String>) {
         let mut servers = Self::default();
+        let bidder = Arc::new(bidder);
         let mut refused = Vec::new();
         let input = web_seed_input(meta);
         let whole = ByteRange::new(0, meta.layout.total_len());
@@ -69,7 +77,7 @@ impl Servers {
             match each {
                 Ok((url, map)) if servers.all.len() < MOST && servers.all.values().all(|s| s.url != url) => {
                     let id = OriginId(servers.all.len() as u32);
-                    let origin = Origin::start(rt, id, map, route.clone(), events.clone());
+                    let origin = Origin::start(rt, id, map, route.clone(), bidder.clone(), events.clone());
                     servers.all.insert(id, Server { origin, url, left: None });
                 }
                 Ok(_) => {}
@@ -83,12 +91,29 @@ impl Servers {
         self.all.keys().copied().collect()
     }
 
-    pub fn fetch(&mut self, fetch: FetchId, origin: OriginId, range: ByteRange) {
+    pub fn fetch(&mut self, fetch: FetchId, origin: OriginId, range: ByteRange, grants: &[GrantId]) {
         if let Some(s) = self.all.get(&origin) {
             self.at.insert(fetch, origin);
             self.progress.insert(fetch, Progress::default());
-            s.origin.fetch(fetch, range);
+            s.origin.fetch(fetch, range, grants.iter().filter_map(|g| self.grants.get(g).cloned()).collect());
         }
+    }
+
+    pub fn bid(&self, origin: OriginId, bid: BidOut) {
+        if let Some(s) = self.all.get(&origin) {
+            s.origin.bid(bid);
+        }
+    }
+
+    /// An origin gave a grant under this name.
+    pub fn granted(&mut self, name: String) -> GrantId {
+        let id = GrantId(self.granted);
+        self.granted = self.granted.wrapping_add(1);
+        self.grants.insert(id, name);
+        while self.grants.len() > GRANTS_KEPT {
+            self.grants.pop_first();
+        }
+        id
     }
 
     pub fn abort(&mut self, fetch: FetchId) {

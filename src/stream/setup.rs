@@ -13,10 +13,10 @@ use tokio::sync::mpsc::{self, UnboundedReceiver};
 use super::driver::{Driver, Parts};
 use super::{Order, Shared, StreamConfig, StreamError, StreamSource, StreamStatus};
 use crate::engine::{Engine, Event};
-use crate::origin::{get_small, probe_url};
+use crate::origin::{Bidder, get_small, probe_url};
 use crate::swarm::Swarm;
 use crate::swarm::api::{KnownTorrent, LinkInfo, SwarmConfig, SwarmEvent};
-use crate::torrent::{DiskPool, Magnet, Metainfo, Store};
+use crate::torrent::{DiskPool, Magnet, Metainfo, Store, StoreError};
 use crate::units::{LinkId, PieceSet};
 
 /// Events of the swarm that may wait for the driver: a few milliseconds of blocks at gigabit speed, then sockets wait.
@@ -73,6 +73,7 @@ pub(super) async fn run(
             plain_url.as_deref(),
             &config.web_seeds,
             &config.network.route,
+            bidder(&meta),
             &origin_tx,
         )
     } else {
@@ -80,7 +81,8 @@ pub(super) async fn run(
     };
     let store = Arc::new(store);
     let seed = seed_of(&meta);
-    let mut engine = Engine::new(meta.layout, have, seed, crate::engine::Config::default());
+    let rules = crate::engine::Config { priority: config.priority, ..Default::default() };
+    let mut engine = Engine::new(meta.layout, have, seed, rules);
     engine.set_padding(meta.files.iter().filter(|f| f.padding && !f.range.is_empty()).map(|f| f.range).collect());
     shared.known.store(Some(Arc::new((meta.clone(), store.clone()))));
     (shared.wake)();
@@ -131,6 +133,15 @@ impl Prelude {
                 if config.use_swarm {
                     let known = known(&meta, &have);
                     self.start(rt, swarm_config(&meta, &[], config), Some(known), events)?;
+                }
+                Ok((meta, store, have))
+            }
+            StreamSource::Seed(place) => {
+                let opened = tokio::task::spawn_blocking(move || Store::in_place(&place)).await;
+                let (store, have) = opened.unwrap_or(Err(StoreError::Closed))?;
+                let meta = store.meta().clone();
+                if config.use_swarm {
+                    self.start(rt, swarm_config(&meta, &[], config), Some(known(&meta, &have)), events)?;
                 }
                 Ok((meta, store, have))
             }
@@ -206,6 +217,11 @@ impl Prelude {
             }
         }
     }
+}
+
+/// Who bids: an id drawn for this stream alone, so that nobody can tell two streams of one viewer.
+fn bidder(meta: &Metainfo) -> Bidder {
+    Bidder { viewer: format!("{:032x}", rand::random::<u128>()), info_hash: meta.info_hash.to_string() }
 }
 
 /// Ties are broken by the torrent and the process: viewers of one film do not all want the same rare piece first.

@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
+use super::budget;
 use super::mse::Ciphers;
 use super::mse_crypto::Rc4;
 
@@ -115,11 +116,11 @@ impl ReadHalf {
         Ok(n)
     }
 
-    /// The kernel's receive buffer for this link. A uTP link has a fixed one of its own, which what is not read fills.
-    pub fn set_receive_buffer(&self, size: usize) {
+    /// Narrows what the peer may have under way towards us, or gives it back. A uTP link has a fixed window of its own, which what
+    /// is not read fills.
+    pub fn narrow(&self, window: Option<usize>) {
         if let From::Tcp(rd) = &self.from {
-            // The paced reads hold the budget by themselves; a kernel that refuses only reacts later.
-            let _ = socket2::SockRef::from(rd.as_ref()).set_recv_buffer_size(size);
+            budget::narrow(rd.as_ref(), window);
         }
     }
 }

@@ -141,7 +141,7 @@ impl<'a> Reader<'a> {
     ) -> Step {
         let mut rate = self.shared.budget.watch();
         if rate.borrow_and_update().is_some() {
-            self.size_buffer(&rd, *rate.borrow());
+            self.narrow(&rd, *rate.borrow());
         }
         let mut decoder = Decoder::default();
         if let Some(k) = &self.known {
@@ -192,7 +192,7 @@ impl<'a> Reader<'a> {
                 }
                 Ok(()) = rate.changed() => {
                     let to = *rate.borrow_and_update();
-                    self.size_buffer(&rd, to);
+                    self.narrow(&rd, to);
                     paused = None;
                 }
                 () = sleep_until(tick) => {
@@ -215,8 +215,8 @@ impl<'a> Reader<'a> {
         Duration::from_secs(if early { 1 } else { 10 })
     }
 
-    fn size_buffer(&self, rd: &ReadHalf, rate: Option<u64>) {
-        rd.set_receive_buffer(rate.map_or(budget::RESTORED, |r| budget::receive_buffer(r, self.shared.link_count())));
+    fn narrow(&self, rd: &ReadHalf, rate: Option<u64>) {
+        rd.narrow(rate.map(|r| budget::receive_window(r, self.shared.link_count())));
     }
 
     async fn tell(&self, event: SwarmEvent) -> Step {

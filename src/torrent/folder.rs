@@ -9,7 +9,7 @@ use std::path::{Component, Path};
 
 /// What a file is opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Access {
+pub(crate) enum Access {
     Read,
     /// Reading too; made, with its folders, when it is not there.
     Write,
@@ -35,7 +35,7 @@ fn regular(file: File) -> io::Result<File> {
 }
 
 #[cfg(unix)]
-pub(super) use unix::Folder;
+pub(crate) use unix::Folder;
 
 #[cfg(unix)]
 mod unix {
@@ -46,13 +46,13 @@ mod unix {
 
     use super::{Access, File, Path, io, names, regular};
 
-    pub(in crate::torrent) struct Folder {
+    pub(crate) struct Folder {
         fd: OwnedFd,
     }
 
     impl Folder {
         /// Opens a folder by any path, made if need be. Links on the way here are the user's own.
-        pub(in crate::torrent) fn open(path: &Path) -> io::Result<Self> {
+        pub(crate) fn open(path: &Path) -> io::Result<Self> {
             std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
             Ok(Self { fd: File::open(path)?.into() })
         }
@@ -71,7 +71,7 @@ mod unix {
         }
 
         /// A regular file below this folder.
-        pub(in crate::torrent) fn file(&self, path: &Path, access: Access) -> io::Result<File> {
+        pub(crate) fn file(&self, path: &Path, access: Access) -> io::Result<File> {
             let names = names(path)?;
             let Some((name, folders)) = names.split_last() else { return Err(io::ErrorKind::InvalidInput.into()) };
             let mut at: Option<OwnedFd> = None;
@@ -143,7 +143,7 @@ mod unix {
 }
 
 #[cfg(not(unix))]
-pub(super) use other::Folder;
+pub(crate) use other::Folder;
 
 /// Without descriptors to walk from, links are looked for before each use: enough against what lies there, not
 /// against someone who swaps it meanwhile.
@@ -153,12 +153,12 @@ mod other {
 
     use super::{Access, File, Path, io, names, regular};
 
-    pub(in crate::torrent) struct Folder {
+    pub(crate) struct Folder {
         path: PathBuf,
     }
 
     impl Folder {
-        pub(in crate::torrent) fn open(path: &Path) -> io::Result<Self> {
+        pub(crate) fn open(path: &Path) -> io::Result<Self> {
             std::fs::create_dir_all(path)?;
             Ok(Self { path: path.to_owned() })
         }
@@ -174,7 +174,7 @@ mod other {
             Ok((Self { path }, made))
         }
 
-        pub(in crate::torrent) fn file(&self, path: &Path, access: Access) -> io::Result<File> {
+        pub(crate) fn file(&self, path: &Path, access: Access) -> io::Result<File> {
             let names = names(path)?;
             let mut at = self.path.clone();
             for (i, name) in names.iter().enumerate() {

@@ -6,7 +6,7 @@ pub mod describe;
 mod disk;
 pub mod error;
 mod files;
-mod folder;
+pub(crate) mod folder;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod magnet;
@@ -27,4 +27,4 @@ pub use describe::{describe_magnet, is_video, video_files, web_seed_input};
 pub use disk::DiskPool;
 pub use error::{StoreError, TorrentError};
 pub use meta::{FileEntry, InfoHash, Magnet, Metainfo};
-pub use store::Store;
+pub use store::{InPlace, Store};

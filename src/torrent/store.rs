@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::io::{self, Read as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use librqbit_sha1_wrapper::{ISha1, Sha1};
@@ -28,10 +28,21 @@ const INFO: &str = "info";
 /// Bytes hashed at a time: fits a core's second-level cache.
 const HASH_CHUNK: usize = 64 << 10;
 
+/// A torrent made of the user's own files.
+#[derive(Debug, Clone)]
+pub struct InPlace {
+    pub meta: Arc<Metainfo>,
+    /// A folder that all its files lie in, links resolved.
+    pub root: PathBuf,
+    /// Where each file lies, links resolved, in the torrent's order and without padding.
+    pub disk: Vec<PathBuf>,
+}
+
 /// One torrent in the cache. All calls are for any thread, and block on the disk.
 pub struct Store {
     meta: Arc<Metainfo>,
-    home: Folder,
+    /// The torrent's own folder in the cache; `None` where the files are the user's own, and are only read.
+    home: Option<Folder>,
     files: OpenFiles,
     unproven: PieceSet,
     /// Two writers of the resume record would mix.
@@ -49,14 +60,50 @@ impl Store {
         let (home, _) = cache.sub(&meta.info_hash.to_string()).map_err(not_gone)?;
         let (folder, made) = home.sub(FILES).map_err(not_gone)?;
         let none = PieceSet::new(meta.layout.piece_count());
-        let mut store =
-            Self { meta, home, files: OpenFiles::new(folder), unproven: none.clone(), saving: Mutex::default() };
+        let mut store = Self {
+            meta,
+            home: Some(home),
+            files: OpenFiles::new(folder),
+            unproven: none.clone(),
+            saving: Mutex::default(),
+        };
         store.keep_info();
         if made {
             return Ok((store, none));
         }
         let verified = store.judge();
         Ok((store, verified))
+    }
+
+    /// The files a torrent was made of, where they lie: read, never written. All pieces count as right; whoever made the
+    /// torrent just now hashed them.
+    ///
+    /// # Errors
+    /// [`StoreError::Gone`] when a file is missing or of another length, [`StoreError::Foreign`] when one lies outside of `root`.
+    pub fn in_place(place: &InPlace) -> Result<(Self, PieceSet), StoreError> {
+        let mut meta = Metainfo::clone(&place.meta);
+        let mut disk = place.disk.iter();
+        for file in meta.files.iter_mut().filter(|f| !f.padding) {
+            let path = disk.next().ok_or(StoreError::Gone)?;
+            file.path = path.strip_prefix(&place.root).map_err(|_| StoreError::Foreign)?.to_owned();
+        }
+        if !place.root.is_dir() {
+            return Err(StoreError::Gone);
+        }
+        let folder = Folder::open(&place.root)?;
+        for file in meta.files.iter().filter(|f| !f.padding) {
+            if folder.file(&file.path, Access::Read)?.metadata()?.len() != file.range.len() {
+                return Err(StoreError::Gone);
+            }
+        }
+        let pieces = meta.layout.piece_count();
+        let mut all = PieceSet::new(pieces);
+        for p in 0..pieces {
+            all.insert(PieceIndex(p));
+        }
+        let unproven = PieceSet::new(pieces);
+        let files = OpenFiles::new(folder);
+        Ok((Self { meta: Arc::new(meta), home: None, files, unproven, saving: Mutex::default() }, all))
     }
 
     pub fn meta(&self) -> &Arc<Metainfo> {
@@ -74,6 +121,9 @@ impl Store {
     /// # Errors
     /// [`StoreError::OutOfRange`] past the end; else what the disk says. Part of it may have been written.
     pub fn write(&self, offset: u64, data: &[u8]) -> Result<(), StoreError> {
+        if self.home.is_none() {
+            return Err(StoreError::ReadOnly);
+        }
         for (index, file, part) in self.spans(self.checked(offset, data.len())?) {
             if file.padding {
                 continue;
@@ -147,6 +197,7 @@ impl Store {
     /// # Errors
     /// What the disk says; the record of before stays whole.
     pub fn save_resume(&self, verified: &PieceSet) -> Result<(), StoreError> {
+        let Some(home) = &self.home else { return Ok(()) };
         let _one_at_a_time = self.saving.lock();
         let mut stamps = HashMap::new();
         for (index, file) in self.files_with(verified) {
@@ -158,7 +209,7 @@ impl Store {
             }
         }
         let record = Record { verified: verified.clone(), stamps };
-        Ok(self.home.replace(RESUME, &record.encode(self.meta.info_hash))?)
+        Ok(home.replace(RESUME, &record.encode(self.meta.info_hash))?)
     }
 
     /// The pieces that the last record proves; what else may be whole goes to `unproven`.
@@ -191,17 +242,17 @@ impl Store {
     }
 
     fn record(&self) -> Option<Record> {
-        Record::decode(&small(&self.home, RESUME, resume::max_len(&self.meta))?, &self.meta)
+        Record::decode(&small(self.home.as_ref()?, RESUME, resume::max_len(&self.meta))?, &self.meta)
     }
 
     /// A convenience: where it fails, the next magnet link takes a little longer.
     fn keep_info(&self) {
-        let info = &self.meta.info_bytes;
-        let there = self.home.file(Path::new(INFO), Access::Read).and_then(|f| f.metadata());
+        let (Some(home), info) = (&self.home, &self.meta.info_bytes) else { return };
+        let there = home.file(Path::new(INFO), Access::Read).and_then(|f| f.metadata());
         if info.is_empty() || there.is_ok_and(|m| m.len() == info.len() as u64) {
             return;
         }
-        if let Err(e) = self.home.replace(INFO, info) {
+        if let Err(e) = home.replace(INFO, info) {
             tracing::warn!("the info dictionary was not kept: {e}");
         }
     }

@@ -1,10 +1,12 @@
 //! The player's whole way of a block without its decoder, as one process to be measured: sockets, engine, store, reader.
 //!
 //! `transfer fetch` downloads a torrent from given peers, `transfer play` reads it at a film's pace as a demuxer would, with
-//! jumps if asked for, and `transfer seed` serves a torrent that lies on disk. Each ends with one line of JSON on
-//! standard output. `throughput.sh` and `soak.sh` beside this file run them next to libtorrent.
+//! jumps if asked for, `transfer race` measures what priority gains a server, and `transfer seed` serves a torrent that lies on disk. Each ends with one line of JSON on
+//! standard output. `throughput.py`, `soak.py` and `priority.py` beside this file run them.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod race;
 
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::net::SocketAddr;
@@ -56,6 +58,13 @@ enum What {
         #[arg(long)]
         seek_every: Option<f64>,
     },
+    /// Let the peers fill the line, then jump to where only the server has the bytes, and say what came when.
+    Race {
+        #[command(flatten)]
+        common: Common,
+        #[command(flatten)]
+        race: race::Race,
+    },
     /// Serve what lies in the cache folder, until standard input ends.
     Seed(Common),
 }
@@ -72,6 +81,15 @@ struct Common {
     /// Where to listen.
     #[arg(long)]
     listen: Option<SocketAddr>,
+    /// A web seed.
+    #[arg(long)]
+    web: Option<String>,
+    /// Links over uTP as well.
+    #[arg(long)]
+    utp: bool,
+    /// Peers are not held back for the server's bytes.
+    #[arg(long)]
+    no_priority: bool,
     /// Give up after this many seconds.
     #[arg(long, default_value_t = 600.0)]
     limit: f64,
@@ -82,10 +100,11 @@ fn main() {
     match cli.what {
         Some(What::Fetch(c)) => fetch(&c),
         Some(What::Play { common, duration, for_s, seek_every }) => play(&common, duration, for_s, seek_every),
+        Some(What::Race { common, race }) => race::run(&common, &race),
         Some(What::Seed(c)) => seed(&c),
         // Run along with all other benches it has nothing to transfer.
         None if cli.bench => {}
-        None => eprintln!("Say what to do: fetch, play or seed. tests/bench/README.md shows how."),
+        None => eprintln!("Say what to do: fetch, play, race or seed. tests/bench/README.md shows how."),
     }
 }
 
@@ -107,15 +126,16 @@ impl Session {
             lsd: false,
             pex: false,
             peers: c.peer.clone(),
-            web_seeds: Vec::new(),
-            use_server: false,
+            web_seeds: c.web.iter().cloned().collect(),
+            use_server: c.web.is_some(),
             use_swarm: true,
             max_links: 60,
             // As the other side of each comparison is set.
             encryption: Encryption::Off,
-            utp: false,
+            utp: c.utp,
             up_limit: None,
             down_limit: None,
+            priority: !c.no_priority,
             network: Network::default(),
         };
         let source = StreamSource::Torrent(meta.clone());

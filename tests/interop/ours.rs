@@ -69,6 +69,7 @@ impl Ours {
             utp: true,
             up_limit: None,
             down_limit: None,
+            priority: true,
             network: Network::default(),
         };
         change(&mut config);

@@ -282,6 +282,7 @@ impl Driver {
             utp: net.utp,
             up_limit: net.up_limit,
             down_limit: net.down_limit,
+            priority: true,
             network: Network {
                 route: net.route.clone(),
                 blocklist,

@@ -112,7 +112,7 @@ fn a_choke_gives_the_blocks_to_another() {
 #[test]
 fn without_peers_the_server_is_asked_at_once() {
     let (mut e, _) = engine(100, &[]);
-    let out = tell(&mut e, 1, Event::OriginUp { origin: OriginId(0), bidding: false, rtt: None });
+    let out = tell(&mut e, 1, Event::OriginUp { origin: OriginId(0), bidding: Some(false), rtt: None });
     let range = out.iter().find_map(|a| match a {
         Action::Fetch { range, .. } => Some(*range),
         _ => None,
@@ -123,10 +123,15 @@ fn without_peers_the_server_is_asked_at_once() {
 #[test]
 fn a_bidding_server_is_asked_for_nothing_before_it_grants() {
     let (mut e, _) = engine(100, &[]);
-    let out = tell(&mut e, 1, Event::OriginUp { origin: OriginId(0), bidding: true, rtt: None });
+    let out = tell(&mut e, 1, Event::OriginUp { origin: OriginId(0), bidding: Some(true), rtt: None });
     assert!(out.iter().any(|a| matches!(a, Action::Bid { bid, .. } if bid.max_bits > 0)));
     assert!(!out.iter().any(|a| matches!(a, Action::Fetch { .. })));
-    let granted = Event::Granted { origin: OriginId(0), bits: 2 * 16_384 * 8, expires: Instant::from_secs_f64(2.0) };
+    let granted = Event::Granted {
+        origin: OriginId(0),
+        grant: GrantId(0),
+        bits: 2 * 16_384 * 8,
+        expires: Instant::from_secs_f64(2.0),
+    };
     let out = tell(&mut e, 50, granted);
     let bytes: u64 = out.iter().map(|a| if let Action::Fetch { range, .. } = a { range.len() } else { 0 }).sum();
     assert_eq!(bytes, 2 * 16_384);
@@ -161,7 +166,7 @@ fn the_clock_starts_with_two_seconds_and_after_a_stall_with_four() {
             }
         }
     };
-    tell(&mut e, 0, Event::OriginUp { origin: OriginId(0), bidding: false, rtt: None });
+    tell(&mut e, 0, Event::OriginUp { origin: OriginId(0), bidding: Some(false), rtt: None });
     feed(&mut e, 9, 1, &mut gate);
     assert!(!gate);
     feed(&mut e, 12, 150, &mut gate);
@@ -190,7 +195,7 @@ fn uploads_go_to_who_is_unchoked_and_only_what_is_here() {
 #[test]
 fn a_server_that_lied_is_not_trusted_again_for_having_been_away() {
     let (mut e, _) = engine(100, &[]);
-    let up = || Event::OriginUp { origin: OriginId(0), bidding: false, rtt: None };
+    let up = || Event::OriginUp { origin: OriginId(0), bidding: Some(false), rtt: None };
     let fetched = |actions: &[Action]| {
         actions.iter().find_map(|a| match a {
             Action::Fetch { fetch, range, .. } => Some((*fetch, *range)),

@@ -46,13 +46,19 @@ fn events() -> impl Strategy<Value = Event> {
             .prop_map(|(link, piece, begin, len)| Event::BlockRequested { link, piece, begin, len }),
         1 => piece.clone().prop_map(|piece| Event::PieceVerified { piece }),
         1 => piece.prop_map(|piece| Event::PieceCorrupt { piece }),
-        1 => (origin.clone(), any::<bool>()).prop_map(|(origin, bidding)| Event::OriginUp { origin, bidding, rtt: None }),
+        1 => (origin.clone(), prop_oneof![Just(None), any::<bool>().prop_map(Some)])
+            .prop_map(|(origin, bidding)| Event::OriginUp { origin, bidding, rtt: None }),
+        1 => (origin.clone(), any::<bool>()).prop_map(|(origin, plain)| Event::BidFailed { origin, plain }),
         1 => origin.clone().prop_map(|origin| Event::OriginDown { origin }),
         1 => (fetch.clone(), 0..len).prop_map(|(fetch, upto)| Event::ServerBytes { fetch, upto }),
         1 => fetch.clone().prop_map(|fetch| Event::ServerDone { fetch }),
         1 => fetch.prop_map(|fetch| Event::ServerFailed { fetch }),
-        1 => (origin, 0u64..1_000_000)
-            .prop_map(|(origin, bits)| Event::Granted { origin, bits, expires: Instant::from_secs_f64(1e6) }),
+        2 => (origin, 0u64..1_000_000, 0u64..30_000).prop_map(|(origin, bits, ms)| Event::Granted {
+            origin,
+            grant: GrantId(0),
+            bits,
+            expires: Instant(ms * 1_000_000),
+        }),
         1 => (0..len, 0..len).prop_map(|(a, b)| Event::FileChosen { range: ByteRange::new(a.min(b), a.max(b) + 1) }),
         1 => (0..len).prop_map(move |at| Event::ReaderBlocked { range: ByteRange::new(at, (at + 5000).min(len)) }),
         1 => Just(Event::ReaderResumed),
@@ -71,10 +77,11 @@ proptest! {
         let mut e = Engine::new(layout, PieceSet::new(PIECES), 3, Config::default());
         let mut has = vec![PieceSet::new(PIECES); 4];
         let mut up = [false; 4];
-        let mut granted = [0i64; 2];
-        let mut bidding = [false; 2];
+        // What is left of each grant, of whom it is and when it lapses; and who takes bids.
+        let mut grants: Vec<(OriginId, u64, Instant)> = Vec::new();
+        let mut takes: Vec<OriginId> = Vec::new();
         let mut now = 0;
-        for (event, ms) in steps {
+        for (mut event, ms) in steps {
             now += ms;
             // Ids are never reused: a link or origin that is up does not come up again.
             if let Event::LinkUp { link, .. } = &event
@@ -94,11 +101,20 @@ proptest! {
                 }
                 _ => {}
             }
-            if let Event::OriginUp { origin, bidding: b, .. } = &event {
-                bidding[origin.0 as usize] = *b;
-            }
-            if let Event::Granted { origin, bits, .. } = &event {
-                granted[origin.0 as usize] += *bits as i64;
+            let known = |o: &OriginId| e.snapshot(Instant::ZERO).servers.iter().any(|s| s.origin == *o);
+            match &mut event {
+                Event::OriginUp { origin, bidding: Some(true), .. } => takes.push(*origin),
+                Event::OriginUp { origin, bidding: Some(false), .. } | Event::OriginDown { origin } => {
+                    takes.retain(|o| o != origin);
+                }
+                Event::Granted { origin, grant, bits, expires } => {
+                    *grant = GrantId(grants.len() as u32);
+                    grants.push((*origin, *bits, *expires));
+                    if known(origin) {
+                        takes.push(*origin);
+                    }
+                }
+                _ => {}
             }
             let mut actions = Vec::new();
             e.handle(Instant(now * 1_000_000), event, &mut actions);
@@ -107,6 +123,19 @@ proptest! {
                 if let Action::Request { link, block } = a {
                     prop_assert!(up[link.0 as usize] && has[link.0 as usize].contains(block.piece));
                     prop_assert!(block.block < layout.block_count(block.piece));
+                }
+                // Never a byte more of who takes bids than was granted.
+                if let Action::Fetch { origin, range, grants: of, .. } = a {
+                    prop_assert!(of.is_empty() != takes.contains(&origin));
+                    let mut bits = range.len() * 8;
+                    for g in of {
+                        let (whose, left, expires) = &mut grants[g.0 as usize];
+                        prop_assert!(*whose == origin && *expires >= Instant(now * 1_000_000));
+                        let take = bits.min(*left);
+                        *left -= take;
+                        bits -= take;
+                    }
+                    prop_assert!(bits == 0 || !takes.contains(&origin), "{bits} bits more than granted");
                 }
             }
         }

@@ -271,7 +271,7 @@ impl World {
         }
         let len = self.layout.total_len();
         if self.web.is_some() {
-            self.tell(Event::OriginUp { origin: OriginId(0), bidding: false, rtt: None });
+            self.tell(Event::OriginUp { origin: OriginId(0), bidding: Some(false), rtt: None });
         }
         self.tell(Event::FileChosen { range: ByteRange::new(0, len) });
         self.tell(Event::Timeline(Arc::new(Timeline::linear(MediaTime::from_secs_f64(self.duration), len))));

@@ -38,11 +38,11 @@ async fn fetch_over_tls(url: &str) {
     let data = pattern(5_000_000);
     let (origin, mut rx) = start(map_of(&[(url, 5_000_000)]));
     up(&mut rx).await;
-    origin.fetch(F, ByteRange::new(0, 5_000_000));
+    origin.fetch(F, ByteRange::new(0, 5_000_000), Vec::new());
     assert!(matches!(next(&mut rx).await, OriginEvent::Bytes { .. }));
     origin.abort(F);
     // On the same connection, whose other streams go on.
-    origin.fetch(FetchId(2), ByteRange::new(4_000_000, 4_500_000));
+    origin.fetch(FetchId(2), ByteRange::new(4_000_000, 4_500_000), Vec::new());
     assert_eq!(collect(&mut rx, FetchId(2), 4_000_000).await.unwrap(), &data[4_000_000..4_500_000]);
     let probe = probe_url(&crate::net::NetRoute::default(), url).await.unwrap();
     assert_eq!((probe.len, probe.ranges), (5_000_000, true));

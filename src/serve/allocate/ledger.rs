@@ -35,21 +35,39 @@ struct Viewer {
     address: AddressKey,
     /// What it counts for in the level; `None` when its last bid is too old.
     need: Option<u64>,
-    /// Bits granted over the last second, as they stood at `at`.
-    charge: u64,
-    at: Instant,
-    /// Bits that leak of it per second: all of it, or where a block was granted to a share smaller than that, the share.
-    leak: u64,
+    charge: Charge,
     /// The next bid is welcome then.
     next: Instant,
     /// What is due to happen to it: the entry of the agenda.
     wake: Instant,
 }
 
-impl Viewer {
-    fn charge_at(&self, now: Instant) -> u64 {
+/// Bits granted over the last second, as they stood at `at`.
+#[derive(Debug, Clone, Copy, Default)]
+struct Charge {
+    bits: u64,
+    at: Instant,
+    /// Bits that leak of it per second: all of it, or where a block was granted to a share smaller than that, the share.
+    leak: u64,
+}
+
+impl Charge {
+    fn now(&self, now: Instant) -> u64 {
         let leaked = (self.leak as f64 * now.since(self.at).as_secs_f64()) as u64;
-        self.charge.saturating_sub(leaked)
+        self.bits.saturating_sub(leaked)
+    }
+
+    /// So many bits more, of a share of so many per second.
+    fn add(&mut self, now: Instant, bits: u64, share: u64) {
+        self.bits = self.now(now).saturating_add(bits);
+        self.at = now;
+        self.leak = self.bits.min(share.max(1));
+    }
+
+    fn take_back(&mut self, now: Instant, bits: u64) {
+        self.bits = self.now(now).saturating_sub(bits);
+        self.at = now;
+        self.leak = self.leak.min(self.bits);
     }
 }
 
@@ -60,6 +78,7 @@ struct Group {
     needs: u64,
     bidding: u64,
     remembered: u32,
+    charge: Charge,
 }
 
 #[derive(Debug)]
@@ -89,6 +108,8 @@ pub struct Standing {
     pub promised: u64,
     pub granted_bits: u64,
     pub spent_bits: u64,
+    /// Of those spent, given back because they were not sent.
+    pub returned_bits: u64,
     pub lapsed_bits: u64,
 }
 
@@ -198,19 +219,20 @@ impl Ledger {
         if let Some(grant) = self.grants.get_mut(&id) {
             let back = bits.min(grant.spent);
             grant.spent -= back;
-            self.sums.spent_bits -= back;
+            self.sums.returned_bits += back;
         }
     }
 
     /// Gives back what [`Self::bid_and_spend`] granted and was not sent.
     pub fn unbid(&mut self, now: Instant, who: ViewerKey, bits: u64) {
         self.tick(now);
-        self.sums.spent_bits = self.sums.spent_bits.saturating_sub(bits);
-        self.sums.granted_bits = self.sums.granted_bits.saturating_sub(bits);
+        self.sums.returned_bits += bits;
         self.promised = self.promised.saturating_sub(bits);
         if let Some(v) = self.viewers.get_mut(&who) {
-            v.charge = v.charge_at(now).saturating_sub(bits);
-            v.at = now;
+            v.charge.take_back(now, bits);
+            if let Some(group) = self.groups.get_mut(&v.address) {
+                group.charge.take_back(now, bits);
+            }
         }
     }
 
@@ -263,11 +285,6 @@ impl Ledger {
         capacity.saturating_add(self.lapsed).min(capacity.saturating_mul(OVERBOOK)).max(1)
     }
 
-    /// The bits that may be promised at once: what the server carries within a grant's life. More could lapse while it waits.
-    fn reach(&self, capacity: u64) -> u64 {
-        ((capacity as f64 * self.config.grant_life.as_secs_f64()) as u64).max(2 * QUANTUM)
-    }
-
     /// Finds the viewer or makes room for it.
     fn enter(&mut self, now: Instant, who: Bidder) -> Result<(), Refusal> {
         if self.viewers.contains_key(&who.viewer) {
@@ -277,7 +294,7 @@ impl Ledger {
             return Err(Refusal::Crowded);
         }
         let address = if self.config.viewers_per_address.is_some() { who.address } else { AddressKey(who.viewer.0) };
-        let fresh = || Group { level: Level::new(0), needs: 0, bidding: 0, remembered: 0 };
+        let fresh = || Group { level: Level::new(0), needs: 0, bidding: 0, remembered: 0, charge: Charge::default() };
         let group = self.groups.entry(address).or_insert_with(fresh);
         if group.remembered >= self.config.address_most {
             return Err(Refusal::AddressCrowded);
@@ -285,7 +302,7 @@ impl Ledger {
         group.remembered += 1;
         let wake = now + MEMORY;
         self.agenda.insert((wake, Wake::Viewer(who.viewer)));
-        let viewer = Viewer { address, need: None, charge: 0, at: now, leak: u64::MAX, next: Instant::ZERO, wake };
+        let viewer = Viewer { address, need: None, charge: Charge::default(), next: Instant::ZERO, wake };
         self.viewers.insert(who.viewer, viewer);
         Ok(())
     }
@@ -310,9 +327,10 @@ impl Ledger {
         }
     }
 
-    /// Puts one viewer's need in place of what it was, and gives its level: `None` while there is enough for all.
-    fn set_need(&mut self, address: AddressKey, old: Option<u64>, new: Option<u64>) -> Option<u64> {
-        let group = self.groups.get_mut(&address)?;
+    /// Puts one viewer's need in place of what it was, and gives what of the new one is met, and what of all needs of its
+    /// address.
+    fn set_need(&mut self, address: AddressKey, old: Option<u64>, new: Option<u64>) -> (u64, u64) {
+        let Some(group) = self.groups.get_mut(&address) else { return (0, 0) };
         let shares = u64::from(self.config.viewers_per_address.unwrap_or(1).max(1));
         let need = |g: &Group| Need { bits: coarse(g.needs), weight: g.bidding.clamp(1, shares) };
         if group.bidding > 0 {
@@ -329,55 +347,61 @@ impl Ledger {
             group.bidding += 1;
         }
         if group.bidding == 0 {
-            return None;
+            return (0, 0);
         }
         let whole = need(group);
         self.level.insert(whole);
-        group.level.set_capacity(self.level.share(whole));
-        group.level.height()
+        let share = self.level.share(whole);
+        group.level.set_capacity(share);
+        (group.level.share(Need::of(new.unwrap_or_default())), share)
     }
 
     /// What one viewer is granted now of the bits it needs.
     fn allot(&mut self, now: Instant, who: Bidder, bits: u64) -> u64 {
         let bits = bits.min(self.config.bid_most);
         let Some(v) = self.viewers.get_mut(&who.viewer) else { return 0 };
-        let (charge, address, old) = (v.charge_at(now), v.address, v.need);
+        let (charge, address, old) = (v.charge.now(now), v.address, v.need);
         let need = coarse(bits.saturating_add(charge));
         v.need = Some(need);
         self.agenda.remove(&(v.wake, Wake::Viewer(who.viewer)));
         v.wake = now + BID_LIFE;
         self.agenda.insert((v.wake, Wake::Viewer(who.viewer)));
         self.bidding += usize::from(old.is_none());
-        let height = self.set_need(address, old, Some(need));
+        let (share, whole) = self.set_need(address, old, Some(need));
         let Some(capacity) = self.config.capacity else {
             self.sums.granted_bits += bits;
             return bits;
         };
-        let share = need.min(height.unwrap_or(need));
-        let fair = bits.min(share.saturating_sub(charge));
-        // A share smaller than a block is granted as a block, once most of the last one is paid for.
+        let Some(group) = self.groups.get_mut(&address) else { return 0 };
         let least = bits.min(QUANTUM);
-        let ahead = fair < least;
-        let fair = match ahead {
-            true if charge > QUANTUM / 2 => 0,
-            true => least,
-            false => fair,
-        };
-        // Half of what may still be promised, so that there is something for whoever comes next: the first of a crowd would
-        // take all.
-        let room = self.reach(capacity).saturating_sub(self.promised);
-        let granted = fair.min((room / 2).max(least.min(room)));
+        let mut fair = bits.min(share.saturating_sub(charge));
+        if fair < least {
+            // A share smaller than a block is granted as a block, once most of the last one is paid for; and the address has to
+            // afford it, or new viewers that it makes up would get a block each.
+            let paid = charge <= QUANTUM / 2 && group.charge.now(now) <= whole.max(QUANTUM / 2);
+            fair = if paid { least } else { 0 };
+        }
+        // While much is promised, of what may still be only as large a part as the share is of all: so that there is something
+        // for whoever comes next. The first of a crowd would take all.
+        let room = reach(capacity, &self.config).saturating_sub(self.promised);
+        let part = (room as f64 * (share as f64 / capacity.max(1) as f64).min(1.0)) as u64;
+        let granted = fair.min(part.max(least.min(room)));
         if granted < least || granted == 0 {
             return 0;
         }
+        group.charge.add(now, granted, whole);
         if let Some(v) = self.viewers.get_mut(&who.viewer) {
-            (v.charge, v.at) = (charge.saturating_add(granted), now);
-            v.leak = if ahead { share.max(1) } else { v.charge };
+            v.charge.add(now, granted, share);
         }
         self.promised = self.promised.saturating_add(granted);
         self.sums.granted_bits += granted;
         granted
     }
+}
+
+/// The bits that may be promised at once: what the server carries within a grant's life. More could lapse while it waits.
+fn reach(capacity: u64, config: &Allocation) -> u64 {
+    ((capacity as f64 * config.grant_life.as_secs_f64()) as u64).max(2 * QUANTUM)
 }
 
 /// Rounded up by less than a 256th, so that the needs of thousands are of a few hundred sizes: the level then passes few
@@ -407,7 +431,7 @@ impl Ledger {
         if self.agenda.len() != self.viewers.len() + self.grants.len() {
             return Err(format!("an agenda of {} entries: {self:?}", self.agenda.len()));
         }
-        if self.config.capacity.is_some_and(|c| self.promised > self.reach(c)) {
+        if self.config.capacity.is_some_and(|c| self.promised > reach(c, &self.config)) {
             return Err(format!("promised too much: {self:?}"));
         }
         if self.grants.values().any(|g| g.spent > g.bits) {

@@ -10,12 +10,16 @@
 
 mod encode;
 mod hash;
+mod reuse;
 mod scan;
+mod write;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use self::hash::Extent;
+pub use self::reuse::renew;
+pub use self::write::write_whole;
 use super::{Metainfo, TorrentError};
 use crate::units::{ByteRange, Layout};
 
@@ -96,6 +100,8 @@ pub struct Created {
     pub magnet: String,
     /// Links that lead out of the folder or to folders, sockets, devices.
     pub left_out: Vec<PathBuf>,
+    /// Where each of its files lies, links resolved, in its order and without padding.
+    pub disk: Vec<PathBuf>,
 }
 
 /// Why no torrent was made.
@@ -178,7 +184,8 @@ pub fn create(path: &Path, options: &CreateOptions, progress: &Progress) -> Resu
     let torrent = encode::torrent(&info, found.folder, options);
     let meta = Metainfo::parse(&torrent).map_err(CreateError::Unreadable)?;
     let magnet = meta.magnet();
-    Ok(Created { torrent, meta, magnet, left_out: found.left_out })
+    let disk = found.files.into_iter().map(|f| f.disk).collect();
+    Ok(Created { torrent, meta, magnet, left_out: found.left_out, disk })
 }
 
 /// What a torrent of this file or folder is called by default: its own name.

@@ -183,7 +183,7 @@ fn a_grant_is_spent_once_by_its_viewer_and_in_its_time() {
     assert_eq!(spend(&mut l, at(3.0), 1, &g, MBIT), 0, "lapsed");
     assert_eq!(l.standing().lapsed_bits, 3 * MBIT);
     l.give_back(g.id, MBIT);
-    assert_eq!(l.standing().spent_bits, 3 * MBIT);
+    assert_eq!(l.standing().returned_bits, MBIT / 2, "too late");
     let made_up = Grant { id: GrantId { instance: 0, serial: 99 }, bits: MBIT, expires: at(4.0) };
     assert_eq!(spend(&mut l, at(3.0), 1, &made_up, MBIT), 0, "never granted");
 }
@@ -242,6 +242,27 @@ fn made_up_viewers_of_one_address_share_what_it_has() {
 }
 
 #[test]
+fn viewers_made_up_anew_for_each_bid_gain_nothing_either() {
+    let mut l = ledger(18 * MBIT);
+    let (mut honest, mut made_up) = (0, 0);
+    for i in 0..60_000u128 {
+        let now = at(i as f64 * 0.001);
+        let b = Bidder { viewer: ViewerKey(1000 + i), address: AddressKey(99) };
+        let fresh =
+            l.bid(now, b, &bid(30 * MBIT)).map_or(0, |g| l.spend(now, g.id, g.bits, g.expires, b.viewer, g.bits));
+        made_up += if i > 10_000 { fresh } else { 0 };
+        if i % 100 == 0 {
+            let v = i / 100 % 10;
+            let g = l.bid(now, who(v), &bid(30 * MBIT)).unwrap();
+            spend(&mut l, now, v, &g, g.bits);
+            honest += if i > 10_000 { g.bits } else { 0 };
+        }
+    }
+    let part = honest as f64 / (honest + made_up) as f64;
+    assert!(part > 0.5, "{part}");
+}
+
+#[test]
 fn it_forgets_who_is_gone_and_is_bounded() {
     let mut l =
         Ledger::new(Allocation { capacity: Some(MBIT), viewers_most: 50, address_most: 20, ..Allocation::default() });
@@ -269,7 +290,7 @@ fn a_request_without_a_grant_is_a_bid_for_itself() {
     let standing = l.standing();
     assert_eq!((standing.granted_bits, standing.spent_bits), (2 * MBIT, 2 * MBIT));
     l.unbid(at(0.0), ViewerKey(1), MBIT);
-    assert_eq!(l.standing().spent_bits, MBIT);
+    assert_eq!(l.standing().returned_bits, MBIT);
     // It counts to the viewer's share as a bid does.
     let mut l = ledger(4 * MBIT);
     let mut sums = [0u64; 2];

@@ -1,0 +1,4 @@
+mod bids;
+mod hostile;
+mod queue;
+mod turns;
