@@ -63,8 +63,9 @@ impl Retries {
         self.pieces.get(&p)
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.pieces.is_empty()
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.pieces.len()
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (PieceIndex, &Retry)> {

@@ -82,7 +82,7 @@ impl Engine {
     fn next_copy(&self, piece: PieceIndex, begun: &Begun, copy: Option<&Copy>) -> (Mode, Vec<bool>) {
         let failures = self.board.retries().get(piece).map_or(0, |r| r.failures);
         let earlier = self.trust.failed.get(&piece).map_or(&[][..], |f| f);
-        let plan = if failures == 0 && self.board.retries().iter().count() < FAILED_MOST {
+        let plan = if failures == 0 && self.board.retries().count() < FAILED_MOST {
             let givers: Vec<Option<Giver>> = begun.cells.iter().map(|c| c.here).collect();
             evidence::without(&givers, &self.less_trusted(piece, &givers))
         } else if let Some(copy) = copy.filter(|_| failures > 0 && earlier.len() == failures as usize) {
@@ -151,7 +151,7 @@ impl Engine {
     pub(super) fn release(&mut self, now: Instant, actions: &mut Vec<Action>) {
         self.review_retries(now);
         for piece in self.trust.held.keys().copied().collect::<Vec<_>>() {
-            if !self.board.whole_piece(piece) || self.board.retries().is_empty() {
+            if !self.board.whole_piece(piece) || self.board.retries().count() == 0 {
                 self.trust.held.remove(&piece);
             }
             self.piece_progress(now, piece, actions);
