@@ -110,8 +110,10 @@ impl Agenda {
     fn settle(&mut self, most: usize) {
         // Equally soon: in the order of the runs, what the reader waits for first.
         self.pieces.sort_by(|a, b| a.in_s.total_cmp(&b.in_s));
-        let mut seen = BTreeSet::new();
-        self.pieces.retain(|d| seen.insert(d.piece));
+        if self.runs.len() > 1 {
+            let mut seen = BTreeSet::new();
+            self.pieces.retain(|d| seen.insert(d.piece));
+        }
         let mut blocks = 0;
         let layout = self.layout;
         let keep = self.pieces.iter().take_while(|d| {

@@ -8,6 +8,9 @@ pub struct Config {
     /// How often time alone can change a decision. A tenth of a second is what a hand feels as at once; a world of thousands of
     /// engines may take half a second.
     pub tick: Duration,
+    /// While something presses the full pass is made again this often, if anything happened: what a link with room waits for it
+    /// is a tenth of a round trip.
+    pub pressing: Duration,
     /// A block due within this is urgent: below it a lost request could not be repeated in time on a slow path.
     pub urgent: Duration,
     /// A block due within this is in the window, where forecasts decide. Longer would ask the server for what the swarm
@@ -111,6 +114,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             tick: Duration::from_millis(100),
+            pressing: Duration::from_millis(10),
             urgent: Duration::from_secs(3),
             window: Duration::from_secs(15),
             start: Duration::from_secs(2),

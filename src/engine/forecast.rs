@@ -110,6 +110,11 @@ impl Gauge {
         if dt < 0.05 {
             return;
         }
+        if self.rate == 0.0 && self.pending == 0.0 {
+            // Most links most of the time: nothing came and nothing fades.
+            self.last = now;
+            return;
+        }
         let w = 1.0 - (-dt / Self::WINDOW.as_secs_f64()).exp();
         self.rate += w * (self.pending / dt - self.rate);
         if self.rate < 1.0 {

@@ -149,7 +149,7 @@ impl Engine {
         let busy = || self.servers.busy() || self.links.values().any(|l| !l.asks.is_empty() || !l.wishes.is_empty());
         let last = self.last_tick.unwrap_or_default();
         if self.position.file.is_some() && (moving || fading || busy()) {
-            let pressed = self.passes.next().filter(|_| self.stirred);
+            let pressed = self.passes.next(&self.config).filter(|_| self.stirred);
             let tick = last + self.config.tick;
             return Some(pressed.unwrap_or(tick).min(tick));
         }

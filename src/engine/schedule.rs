@@ -12,16 +12,14 @@ use std::time::Duration;
 
 use super::agenda::{Agenda, Due};
 use super::board::{Cell, Giver};
+use super::config::Config;
 use super::links::{Ask, Link};
 use super::zones::Zones;
 use super::{Action, Engine};
-use crate::units::{BLOCK_LEN, BlockRef, Instant, LinkId};
+use crate::units::{BLOCK_LEN, BlockRef, Instant, LinkId, PieceIndex};
 
 /// Blocks looked at in one pass: the window of an 80 Mbit/s film.
 const DUE_MOST: usize = 10_000;
-/// While something presses the full pass is made again this often, if anything happened: what a link with room waits for it
-/// is a tenth of a round trip.
-const PRESSING: Duration = Duration::from_millis(10);
 
 /// What a link whose bytes may have been false is ranked later by, seconds.
 const SUSPECT_S: f64 = 1.0;
@@ -41,12 +39,21 @@ pub(super) struct Passes {
     held: BTreeSet<LinkId>,
     /// Links that may have room again.
     pub idle: BTreeSet<LinkId>,
+    scratch: Scratch,
+}
+
+/// Memory that full passes use one after the other: several a second, in a world of thousands of engines.
+#[derive(Debug, Clone, Default)]
+struct Scratch {
+    able: Vec<usize>,
+    blocks: Vec<Due>,
+    finishes: Vec<(BlockRef, Finish)>,
 }
 
 impl Passes {
     /// When a full pass is due because something presses, given that something happened since.
-    pub fn next(&self) -> Option<Instant> {
-        self.agenda.as_ref().filter(|_| self.pressing).map(|a| a.at + PRESSING)
+    pub fn next(&self, config: &Config) -> Option<Instant> {
+        self.agenda.as_ref().filter(|_| self.pressing).map(|a| a.at + config.pressing)
     }
 }
 
@@ -103,7 +110,7 @@ pub(super) struct Plan {
 impl Engine {
     /// Spreads requests over links and server, as much of it as what happened asks for.
     pub(super) fn schedule(&mut self, now: Instant, tick: bool, actions: &mut Vec<Action>) {
-        let pressed = self.passes.next().is_some_and(|t| t <= now);
+        let pressed = self.passes.next(&self.config).is_some_and(|t| t <= now);
         let waits = self.position.waits();
         if tick || self.restart || self.stirred && (waits || pressed || self.passes.agenda.is_none()) {
             self.stirred = false;
@@ -136,14 +143,14 @@ impl Engine {
         if !pressing {
             self.earn(now, &zones, &mut pass, actions);
         }
-        let finishes = self.finishes(now, typical);
+        let Scratch { mut able, mut blocks, mut finishes } = std::mem::take(&mut self.passes.scratch);
+        self.finishes(now, typical, &mut finishes);
         let mut plan = Plan::default();
-        let (mut able, mut blocks) = (Vec::new(), Vec::new());
         for piece in agenda.pieces() {
             if self.board.is_here(piece.piece) {
                 continue;
             }
-            agenda.blocks(*piece, |block| !self.board.block_here(BlockRef { piece: piece.piece, block }), &mut blocks);
+            agenda.blocks(*piece, self.board.absent(piece.piece), &mut blocks);
             let urgent = piece.in_s < urgent_s;
             let mixed = urgent && self.board.get(piece.piece).is_some_and(|g| g.cells.iter().any(of_peer));
             able.clear();
@@ -176,10 +183,7 @@ impl Engine {
                 }
                 // In steady play most blocks are on their way: who could bring one is looked for when one is not.
                 if !std::mem::replace(&mut able_known, true) {
-                    able.extend((0..pass.links.len()).filter(|i| {
-                        let link = pass.links[*i].link;
-                        self.links.get(&link).is_some_and(|l| l.answers(piece.piece))
-                    }));
+                    self.able(piece.piece, &pass.links, &mut able);
                 }
                 // The link that would finish it first.
                 let rank = |i: usize| pass.links[i].rank();
@@ -229,7 +233,19 @@ impl Engine {
         }
         // What is left is for links that have room before the next pass; in steady play that is nothing.
         agenda.keep(|p| self.board.has_free(p));
-        self.passes = Passes { agenda: Some(agenda), zones, typical, pressing, held: pass.held, idle: BTreeSet::new() };
+        let scratch = Scratch { able, blocks, finishes };
+        let (agenda, held, idle) = (Some(agenda), pass.held, BTreeSet::new());
+        self.passes = Passes { agenda, zones, typical, pressing, held, idle, scratch };
+    }
+
+    /// Which of the candidates answer for the piece. Both lists are in the order of the links.
+    fn able(&self, piece: PieceIndex, candidates: &[Candidate], able: &mut Vec<usize>) {
+        let mut links = self.links.values();
+        for (i, c) in candidates.iter().enumerate() {
+            if links.find(|l| l.id == c.link).is_some_and(|l| l.answers(piece)) {
+                able.push(i);
+            }
+        }
     }
 
     /// A link that has nothing else to give begins on what was left to the server: no room is wasted.
@@ -336,8 +352,8 @@ impl Engine {
     }
 
     /// When each outstanding request should be answered; sorted by block.
-    fn finishes(&self, now: Instant, typical: f64) -> Vec<(BlockRef, Finish)> {
-        let mut all = Vec::new();
+    fn finishes(&self, now: Instant, typical: f64, all: &mut Vec<(BlockRef, Finish)>) {
+        all.clear();
         // A guess about a young link is given time, but not the picture's where a server could bring it.
         let lenient = !(self.position.waits() && self.servers.usable());
         let late = |a: &Ask| if lenient { self.overdue(now, a) } else { now.since(a.expected).as_secs_f64() };
@@ -351,8 +367,7 @@ impl Engine {
             let both = |finish: f64| Finish { finish, surely: finish + slack };
             all.extend(l.asks.iter().enumerate().map(|(i, a)| (a.block, both(finish(i, a)))));
         }
-        all.sort_by(|a: &(BlockRef, Finish), b| a.0.cmp(&b.0).then(a.1.finish.total_cmp(&b.1.finish)));
-        all
+        all.sort_unstable_by(|a, b| a.0.cmp(&b.0).then(a.1.finish.total_cmp(&b.1.finish)));
     }
 
     /// When the block should be here from whom it was asked; `None` when it is on nobody's list.

@@ -165,13 +165,8 @@ impl Turn<'_> {
                 self.post(link, Message::Interested(interested));
             }
             Action::Choke { link, choke } => {
-                if !choke && rides {
-                    return;
-                }
-                self.post(link, Message::Choke(choke));
-                if let Some(end) = self.n.ends.get_mut(link).filter(|_| choke) {
-                    // What was not sent yet is answered no more.
-                    end.unsend(|c| matches!(c, Cargo::Block { .. }));
+                if choke || !rides {
+                    self.choke(link, choke);
                 }
             }
             Action::SendBlock { link, piece, begin, len } => {
@@ -216,7 +211,7 @@ impl Turn<'_> {
                     self.close(link);
                 }
             }
-            Action::PeerReceiveBudget { bytes_per_s } => self.n.access.set_budget(bytes_per_s),
+            Action::PeerReceiveBudget { bytes_per_s } => self.n.access.set_budget(bytes_per_s, &mut self.n.post),
             Action::Ban { link } => {
                 h.banned.extend(self.n.ends.get(link).map(|e| e.peer));
                 self.close(link);

@@ -31,8 +31,11 @@ pub(super) struct End {
     /// When the last parcel comes that was sent, and when the last one that came is read.
     pub sent: Instant,
     pub read: Instant,
-    /// Parcels that came and are read later.
+    /// Parcels that came and are not through the line yet, and whether the last of them is held to the budget.
     pub reading: u32,
+    pub held: bool,
+    /// What waits in the receiver's buffers for the budget, and whether packets were lost when it came.
+    pub kept: VecDeque<(Parcel, bool)>,
     pub out: Flow,
 }
 
@@ -102,6 +105,8 @@ impl Ends {
             sent: none,
             read: none,
             reading: 0,
+            held: false,
+            kept: VecDeque::new(),
             out,
         };
         self.list.push((id, Box::new(end)));

@@ -28,6 +28,13 @@ impl Turn<'_> {
         }
     }
 
+    /// Says over a link that the node chokes, or no longer.
+    pub fn choke(&mut self, link: LinkId, on: bool) {
+        if let Some(end) = self.n.ends.get_mut(link) {
+            self.n.access.choke(end, on, &mut self.n.post);
+        }
+    }
+
     pub fn mail(&mut self, link: LinkId, message: Message) {
         let gone = self.n.ends.get(link).is_none();
         // All that is read at one moment is handled at once.
@@ -106,8 +113,11 @@ impl Turn<'_> {
         }
         match &mut self.n.actor {
             Actor::Host(h) => {
-                h.inbox.extend(sent.iter().map(|(link, p)| Event::BlockSent { link: *link, len: p.len }));
-                self.drive();
+                let blocks = sent.iter().filter(|s| !matches!(s.1.cargo, Cargo::Choke(_)));
+                h.inbox.extend(blocks.map(|(link, p)| Event::BlockSent { link: *link, len: p.len }));
+                if !h.inbox.is_empty() {
+                    self.drive();
+                }
             }
             Actor::Script(_) => {
                 for (link, _) in sent {
@@ -132,12 +142,19 @@ impl Turn<'_> {
                         h.block(link, block, lie);
                     }
                     Cargo::Range { fetch, upto, lie } => h.range(now, &layout, fetch, upto, lie),
+                    Cargo::Choke(true) => h.inbox.push(Event::Choked { link }),
+                    Cargo::Choke(false) => h.inbox.push(Event::Unchoked { link }),
                 }
                 self.drive();
             }
             Actor::Script(s) => {
                 if let Some(d) = s.desks.get_mut(&link) {
-                    d.asked = d.asked.saturating_sub(1);
+                    d.asked = match parcel.cargo {
+                        // What was asked before a choke is not answered.
+                        Cargo::Choke(true) => u32::MAX,
+                        Cargo::Choke(false) => 0,
+                        Cargo::Block { .. } | Cargo::Range { .. } => d.asked.saturating_sub(1),
+                    };
                 }
                 let mut deeds = Vec::new();
                 s.ask(link, &layout, &mut self.n.dice, &mut deeds);
@@ -161,7 +178,7 @@ impl Turn<'_> {
     }
 
     fn script_mail(&mut self, link: LinkId, message: Message) {
-        let (now, layout) = (self.now(), self.ctx.film.layout);
+        let now = self.now();
         let mut deeds = Vec::new();
         let Actor::Script(s) = &mut self.n.actor else { return };
         let dice = &mut self.n.dice;
@@ -178,13 +195,6 @@ impl Turn<'_> {
             }
             Message::Have(piece) => s.note_have(link, &[piece]),
             Message::Haves(pieces) => s.note_have(link, &pieces),
-            Message::Choke(on) => {
-                if let Some(d) = s.desks.get_mut(&link) {
-                    // What was asked before a choke is not answered.
-                    d.asked = if on { u32::MAX } else { 0 };
-                }
-                s.ask(link, &layout, dice, &mut deeds);
-            }
             _ => {}
         }
         self.carry_deeds(deeds);
@@ -229,7 +239,7 @@ impl Turn<'_> {
         let layout = self.ctx.film.layout;
         for deed in deeds {
             match deed {
-                Deed::Choke(link, on) => self.post(link, Message::Choke(on)),
+                Deed::Choke(link, on) => self.choke(link, on),
                 Deed::Reject(link, block) => self.post(link, Message::Reject(block)),
                 Deed::Have(piece) => self.announce(piece),
                 Deed::Ask(link, block) => {
@@ -251,8 +261,6 @@ fn event(link: LinkId, message: Message) -> Option<Event> {
     Some(match message {
         Message::Bitfield(pieces) => Event::Bitfield { link, pieces: *pieces },
         Message::Have(piece) => Event::Have { link, piece },
-        Message::Choke(true) => Event::Choked { link },
-        Message::Choke(false) => Event::Unchoked { link },
         Message::Interested(interested) => Event::Interested { link, interested },
         Message::Request { piece, begin, len } => Event::BlockRequested { link, piece, begin, len },
         Message::Cancel { piece, begin, len } => Event::BlockUnrequested { link, piece, begin, len },

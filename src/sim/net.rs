@@ -7,26 +7,34 @@
 //! - *TCP*: a window of bytes not acknowledged that begins with one block, grows by what is acknowledged (slow start) or by
 //!   a block a round trip, and halves when the receiver's queue is past its buffer. Lost packets are not sent again: the loss
 //!   costs window, not bytes;
-//! - *receive budget*: what the application reads slower than it comes is acknowledged later, and the window shrinks to it.
+//! - *receive budget*: what the application reads slower than it comes waits in the receiver's buffers and is acknowledged once
+//!   it was read, and the window shrinks to one block; with the budget gone all that waits is read at once.
 //!
-//! Messages without payload take the path's delay and no bandwidth. Jitter delays, and never reorders, within a link.
+//! Messages without payload take the path's delay and no bandwidth, but for a choke: it comes after the blocks that its sender's
+//! socket holds, as on any TCP connection. Jitter delays, and never reorders, within a link.
 //!
 //! Invariant: bytes of a link are delivered whole, once and in order, unless it closes.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
 use std::time::Duration;
 
 use super::dice::Dice;
 use super::ends::{End, Ends};
 use super::post::Post;
-use super::step::{Ack, Cargo, Parcel, Step};
+use super::step::{Ack, Cargo, Parcel, Step, Waits};
 use crate::units::{BLOCK_LEN, Instant, LinkId};
 
 /// The most a receiver lets be under way: what common systems grow their buffers to on access links of this kind.
 const WINDOW_MOST: f64 = 2.0 * 1024.0 * 1024.0;
-/// With the peers held back, their sockets' buffers are small: two blocks.
-const WINDOW_HELD: f64 = 2.0 * BLOCK_LEN as f64;
+/// What losses leave of a window at least.
+const WINDOW_LEAST: f64 = 2.0 * BLOCK_LEN as f64;
+/// With the peers held back, their windows are small: a block, for nothing smaller moves here.
+const WINDOW_HELD: f64 = BLOCK_LEN as f64;
+/// What may be read in one go under a budget.
+const BURST: Duration = Duration::from_millis(100);
+/// Bytes of a choke message.
+const CHOKE_LEN: u32 = 5;
 /// Queue in front of a downlink before packets are dropped: what home routers hold.
 const BUFFER: Duration = Duration::from_millis(200);
 
@@ -48,6 +56,9 @@ pub(super) struct Access {
     down_free: Instant,
     budget: Option<f64>,
     read_free: Instant,
+    /// Links with something kept, in the order it is read.
+    kept: VecDeque<LinkId>,
+    read_at: Option<Instant>,
 }
 
 fn time_for(len: u32, rate: f64) -> Duration {
@@ -61,8 +72,12 @@ impl Access {
     }
 
     /// How fast the node reads all its peers together; `None` is as fast as they come.
-    pub fn set_budget(&mut self, bytes_per_s: Option<u64>) {
+    pub fn set_budget(&mut self, bytes_per_s: Option<u64>, post: &mut Post) {
         self.budget = bytes_per_s.map(|b| b as f64);
+        if self.budget.is_none() && !self.kept.is_empty() {
+            self.read_at = Some(post.now);
+            post.later(post.now, Step::Read);
+        }
     }
 
     /// Hands payload to the link's socket.
@@ -151,24 +166,81 @@ impl Access {
         let now = post.now;
         let takes = time_for(parcel.len, self.down);
         self.down_free = self.down_free.max(now - takes) + takes;
-        let mut done = self.down_free.max(now);
+        let done = self.down_free.max(now);
         let lost = done.since(now) > BUFFER;
-        if let Some(budget) = self.budget.filter(|_| !end.server) {
-            self.read_free = self.read_free.max(done - BUFFER) + time_for(parcel.len, budget);
-            done = done.max(self.read_free);
-        }
+        let held = !end.server && (self.budget.is_some() || !end.kept.is_empty() || end.reading > 0 && end.held);
         end.read = end.read.max(done);
-        if let Some(far) = end.far {
-            let held = self.budget.is_some() && !end.server;
-            let ack = Ack { len: parcel.len, lost, held };
-            post.send(end.read + end.delay, end.peer, Step::Ack(far, ack));
+        if !held {
+            self.acknowledge(end, end.read, parcel.len, lost, post);
         }
-        if end.reading > 0 || end.read > now {
+        if held || end.reading > 0 || end.read > now {
             end.reading += 1;
-            post.later(end.read, Step::Take(end.id, parcel));
+            end.held = held;
+            post.later(end.read, Step::Take(end.id, parcel, Waits { held, lost }));
             return None;
         }
         Some(parcel)
+    }
+
+    /// The sender learns a path later that so much was taken in.
+    fn acknowledge(&self, end: &End, at: Instant, len: u32, lost: bool, post: &mut Post) {
+        if let Some(far) = end.far {
+            let held = self.budget.is_some() && !end.server;
+            post.send(at + end.delay, end.peer, Step::Ack(far, Ack { len, lost, held }));
+        }
+    }
+
+    /// A parcel has come through the line: the application reads it, or keeps it for the budget.
+    pub fn take(&mut self, end: &mut End, parcel: Parcel, waits: Waits, post: &mut Post) -> Option<Parcel> {
+        end.reading = end.reading.saturating_sub(1);
+        if !waits.held {
+            return Some(parcel);
+        }
+        end.kept.push_back((parcel, waits.lost));
+        self.kept.push_back(end.id);
+        if self.read_at.is_none() {
+            self.read_on(post);
+        }
+        None
+    }
+
+    /// When the application reads next of what was kept.
+    fn read_on(&mut self, post: &mut Post) {
+        let at = if self.budget.is_some() { self.read_free.max(post.now) } else { post.now };
+        self.read_at = Some(at);
+        post.later(at, Step::Read);
+    }
+
+    /// The application reads what the budget lets it; given back with its link.
+    pub fn read(&mut self, ends: &mut Ends, post: &mut Post) -> Option<(LinkId, Parcel)> {
+        let now = post.now;
+        if self.read_at != Some(now) {
+            return None;
+        }
+        self.read_at = None;
+        while let Some(link) = self.kept.pop_front() {
+            // Links that closed meanwhile took along what they kept.
+            let Some(end) = ends.get_mut(link) else { continue };
+            let Some((parcel, lost)) = end.kept.pop_front() else { continue };
+            self.acknowledge(end, now, parcel.len, lost, post);
+            // An idle reader saves up no more than a burst.
+            let takes = self.budget.map_or(Duration::ZERO, |b| time_for(parcel.len, b));
+            self.read_free = self.read_free.max(now - BURST) + takes;
+            if !self.kept.is_empty() {
+                self.read_on(post);
+            }
+            return Some((link, parcel));
+        }
+        None
+    }
+
+    /// Says that the node chokes, or no longer: after the blocks that the socket holds. What waits before the socket is answered no
+    /// more.
+    pub fn choke(&mut self, end: &mut End, on: bool, post: &mut Post) {
+        if on {
+            end.unsend(|c| matches!(c, Cargo::Block { .. }));
+        }
+        self.send(end, Parcel { cargo: Cargo::Choke(on), len: CHOKE_LEN }, post);
     }
 
     /// What was sent has been read: the window moves on.
@@ -180,7 +252,7 @@ impl Access {
         l.window = l.window.min(WINDOW_MOST);
         if ack.lost && l.cut_at.is_none_or(|t| post.now.since(t) > end.delay * 2 + BUFFER) {
             l.cut_at = Some(post.now);
-            l.window = (l.window / 2.0).max(WINDOW_HELD);
+            l.window = (l.window / 2.0).max(WINDOW_LEAST);
             l.threshold = l.window;
         }
         self.pump(end, post);
@@ -238,10 +310,11 @@ mod tests {
                     let end = self.ends.get_mut(link)?;
                     self.access.arrive(end, parcel, &mut self.post).map(|p| (link, p))
                 }
-                Step::Take(link, parcel) => {
-                    self.ends.get_mut(link)?.reading -= 1;
-                    Some((link, parcel))
+                Step::Take(link, parcel, waits) => {
+                    let end = self.ends.get_mut(link)?;
+                    self.access.take(end, parcel, waits, &mut self.post).map(|p| (link, p))
                 }
+                Step::Read => self.access.read(&mut self.ends, &mut self.post),
                 Step::Ack(link, ack) => {
                     self.access.acked(self.ends.get_mut(link)?, ack, &mut self.post);
                     None

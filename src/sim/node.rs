@@ -22,7 +22,7 @@ use super::watch::Watch;
 use super::web::Web;
 use super::world::Options;
 use crate::engine::{Engine, Event};
-use crate::units::{Instant, LinkId, MediaTime, OriginId, PieceIndex, PieceSet};
+use crate::units::{ByteRange, Instant, LinkId, MediaTime, OriginId, PieceIndex, PieceSet};
 
 /// A node looks for more links this often.
 const DIAL_EVERY: Duration = Duration::from_secs(5);
@@ -150,10 +150,16 @@ impl Turn<'_> {
                     self.deliver(link, parcel);
                 }
             }
-            Step::Take(link, parcel) => {
+            Step::Take(link, parcel, waits) => {
                 let Some(end) = self.n.ends.get_mut(link) else { return };
-                end.reading = end.reading.saturating_sub(1);
-                self.deliver(link, parcel);
+                if let Some(parcel) = self.n.access.take(end, parcel, waits, &mut self.n.post) {
+                    self.deliver(link, parcel);
+                }
+            }
+            Step::Read => {
+                if let Some((link, parcel)) = self.n.access.read(&mut self.n.ends, &mut self.n.post) {
+                    self.deliver(link, parcel);
+                }
             }
             Step::Ack(link, ack) => {
                 if let Some(end) = self.n.ends.get_mut(link) {
@@ -200,7 +206,7 @@ impl Turn<'_> {
         let Some(g) = group.filter(|_| matches!(self.n.actor, Actor::Away)) else { return };
         let now = self.now();
         let pieces = ctx.film.layout.piece_count();
-        let has = match (g.kind, g.has) {
+        let mut has = match (g.kind, g.has) {
             (Kind::Viewer, _) => self.seen_before(g),
             (_, share) if share >= 1.0 => PieceSet::full(pieces),
             (_, share) => {
@@ -211,6 +217,10 @@ impl Turn<'_> {
                 has
             }
         };
+        let byte = |s: f64| ctx.film.timeline.offset_of(MediaTime::from_secs_f64(s));
+        for p in ctx.film.layout.pieces_in(ByteRange::new(byte(g.lacks.0), byte(g.lacks.1))) {
+            has.remove(PieceIndex(p));
+        }
         self.log.moves.push((now, self.n.id, true));
         if g.stay > 0.0 {
             let stays = self.n.dice.exponential(g.stay);

@@ -180,7 +180,14 @@ impl fmt::Display for Report {
         writeln!(
             f,
             "requests {} (cancelled {}, second ones {}, in the end game {}), ranges {}, pieces failed {}, bans {}, links idle {}, ended {ended}, false bytes shown {false_bytes}",
-            counts.requests, counts.cancels, counts.hedges, counts.end_game, counts.fetches, counts.failed, counts.bans, counts.idle
+            counts.requests,
+            counts.cancels,
+            counts.hedges,
+            counts.end_game,
+            counts.fetches,
+            counts.failed,
+            counts.bans,
+            counts.idle
         )?;
         let c = self.calibration();
         if c.known > 0 {

@@ -36,8 +36,10 @@ pub(super) enum Step {
     Uplink,
     /// A parcel reaches its access link.
     Arrive(LinkId, Parcel),
-    /// A parcel is read.
-    Take(LinkId, Parcel),
+    /// A parcel has come through its line; under a budget it waits there to be read.
+    Take(LinkId, Parcel, Waits),
+    /// It holds its peers to a budget, and reads on.
+    Read,
     /// The far side has read what was sent.
     Ack(LinkId, Ack),
     /// Its store has hashed a piece.
@@ -66,7 +68,6 @@ pub(super) enum Message {
     Have(PieceIndex),
     /// What was gathered over a while, the same for all links.
     Haves(Arc<Vec<PieceIndex>>),
-    Choke(bool),
     Interested(bool),
     Request {
         piece: PieceIndex,
@@ -101,6 +102,17 @@ pub(super) enum Cargo {
     Block { block: BlockRef, lie: u32 },
     /// Bytes of a fetch up to here.
     Range { fetch: FetchId, upto: u64, lie: u32 },
+    /// The sender chokes, or no longer: what it put into its socket before comes before.
+    Choke(bool),
+}
+
+/// How a parcel that came is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Waits {
+    /// It is held to the budget: not acknowledged until it is read.
+    pub held: bool,
+    /// Packets were lost when it came.
+    pub lost: bool,
 }
 
 /// Payload that is sent as one.

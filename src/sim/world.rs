@@ -143,6 +143,7 @@ impl World {
         let Maker { nodes, delays, .. } = maker;
         if scenario.tick > 0.0 {
             options.config.tick = Duration::from_secs_f64(scenario.tick);
+            options.config.pressing = options.config.tick / 10;
         }
         let trace = std::mem::take(&mut options.trace);
         let mut nearest = delays.clone();
