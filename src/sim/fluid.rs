@@ -3,8 +3,8 @@
 //! Viewers come at random (Poisson), stay for the film and go; each brings an uplink of 0.4 or 1.6 times the mean. The swarm puts
 //! a share of their upload to use (the utilisation, measured with real engines). What it has over what is played goes ahead of the
 //! clocks, as far as there is film left to fetch; what it lacks comes out of that, and then out of the server. One number stands
-//! for all that lies ahead: that it is shared by all alike is what makes this a model, and what is checked against real
-//! engines at 1,000 viewers.
+//! for all that lies ahead: that it is shared by all alike is what makes this a model. The experiment `laws` runs both at the same
+//! sizes, side by side.
 //!
 //! Units: the film's rate and seconds. Between two arrivals or departures all rates are constant, so nothing is stepped.
 

@@ -1,7 +1,7 @@
 //! What it gains to bid ten times one's need: nothing, since a share is max-min fair and what is not needed is not fetched.
 //!
-//! A swarm that lacks upload, and an origin that has less than is lacking, so that there is something to fight over. Every tenth
-//! viewer is greedy.
+//! A swarm that lacks upload, with an origin that has more than is lacking, and with one that has less, so that there is something
+//! to fight over. Each world is run twice, with the same viewers: a tenth of them bids what it needs, then ten times that.
 
 use serde_json::json;
 
@@ -35,30 +35,27 @@ fn share(r: &Report, of: impl Fn(&Outcome) -> bool) -> Share {
 pub(super) fn run(plan: &mut Plan) -> Result<Findings, ExperimentError> {
     let viewers = if plan.quick { 20 } else { 100 };
     let measured = if plan.quick { 90.0 } else { 300.0 };
-    let mut table =
-        Table::new("greedy", &["origin_streams", "bids_times", "viewers", "server_share", "stalled_s_per_min"]);
+    let columns = ["origin_streams", "a_tenth_bids_times", "who", "viewers", "server_share", "stalled_s_per_min"];
+    let mut table = Table::new("greedy", &columns);
     let mut json = Vec::new();
-    // More than is lacking, and less.
     for (k, capacity) in [0.6, 0.2].into_iter().enumerate() {
         let origin = capacity * f64::from(viewers);
         let swarm = Swarm { viewers, mean_upload: 0.7, origin, warm: 0.0, measured };
-        let tenth = viewers / 10;
-        let honest = Group { count: viewers - tenth, name: "honest".into(), ..swarm.group() };
-        let greedy = Group {
-            count: tenth,
-            name: "greedy".into(),
-            viewing: Viewing { greed: 10.0, ..swarm.group().viewing },
-            ..swarm.group()
-        };
-        let seed = seed_of(plan, k as u64);
-        let what = format!("greedy, an origin of {origin} streams");
-        let (_, report) = play(&swarm.world(vec![honest, greedy]), seed, &what, plan)?;
-        for (times, name) in [(1.0, "honest"), (10.0, "greedy")] {
-            let s = share(&report, |o| o.group == name);
-            let n = |x, d| Cell::Number(x, d);
-            table.row([n(origin, 0), n(times, 0), n(s.viewers as f64, 0), n(s.server, 4), n(s.stalled, 3)]);
-            json.push(json!({ "origin_streams": origin, "bids_times": times, "viewers": s.viewers,
-                              "server_share": s.server, "stalled_s_per_min": s.stalled }));
+        for greed in [1.0, 10.0] {
+            let others = Group { count: viewers - viewers / 10, name: "others".into(), ..swarm.group() };
+            let viewing = Viewing { greed, ..swarm.group().viewing };
+            let tenth = Group { count: viewers / 10, name: "the tenth".into(), viewing, ..swarm.group() };
+            let seed = seed_of(plan, k as u64);
+            let what = format!("greedy, an origin of {origin} streams, bids times {greed}");
+            let (_, report) = play(&swarm.world(vec![others, tenth]), seed, &what, plan)?;
+            for name in ["others", "the tenth"] {
+                let s = share(&report, |o| o.group == name);
+                let n = |x, d| Cell::Number(x, d);
+                let viewers = n(s.viewers as f64, 0);
+                table.row([n(origin, 0), n(greed, 0), name.into(), viewers, n(s.server, 4), n(s.stalled, 3)]);
+                json.push(json!({ "origin_streams": origin, "a_tenth_bids_times": greed, "who": name,
+                                  "viewers": s.viewers, "server_share": s.server, "stalled_s_per_min": s.stalled }));
+            }
         }
     }
     Ok(Findings { name: "greedy".into(), tables: vec![table], json: json.into(), ..Findings::default() })

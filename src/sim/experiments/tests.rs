@@ -63,6 +63,9 @@ fn the_example_scenarios_run() {
     let mut names = Vec::new();
     for entry in std::fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
+        if path.extension().is_none_or(|e| e != "toml") {
+            continue;
+        }
         let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
         let mut scenario = Scenario::from_toml(&std::fs::read_to_string(&path).unwrap()).unwrap();
         // As they are they take a while; the first seconds of a tenth of the viewers show that they run.
