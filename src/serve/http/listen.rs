@@ -134,7 +134,8 @@ impl Listening {
     }
 
     async fn speak(&self, tcp: TcpStream, from: IpAddr, connection: Connection) {
-        let Some(tls) = &self.tls else { return self.http(tcp, from, connection).await };
+        // In boxes: thousands of idle connections would each have room for the larger of the two.
+        let Some(tls) = &self.tls else { return Box::pin(self.http(tcp, from, connection)).await };
         let closing = connection.closing().clone();
         let shaken = tokio::select! {
             () = closing.cancelled() => return,
@@ -142,7 +143,7 @@ impl Listening {
             shaken = tokio::time::timeout(HANDSHAKE_TIME, tls.acceptor().accept(tcp)) => shaken,
         };
         match shaken {
-            Ok(Ok(tls)) => self.http(tls, from, connection).await,
+            Ok(Ok(tls)) => Box::pin(self.http(tls, from, connection)).await,
             Ok(Err(e)) => {
                 self.site.gate.metrics().http.refused("tls");
                 tracing::debug!(%from, "no TLS: {e}");
@@ -171,7 +172,10 @@ impl Listening {
         let (site, door, used) = (self.site.clone(), self.door, connection.clone());
         let service = service_fn(move |request: Request<Incoming>| {
             let (site, answer) = (site.clone(), used.answer());
-            async move { Ok::<_, Infallible>(site.answer(request.map(Body::new), door, from, answer).await) }
+            // In a box, which is there only while an answer is made.
+            let answered =
+                async move { Ok::<_, Infallible>(site.answer(request.map(Body::new), door, from, answer).await) };
+            Box::pin(answered)
         });
         let speaking = builder.serve_connection(TokioIo::new(socket), service);
         tokio::pin!(speaking);
