@@ -65,6 +65,8 @@ struct Load {
 }
 
 const FILE_LEN: u64 = 4 << 30;
+/// A grant's two seconds, less what a request takes to arrive.
+const GRANT_LIFE: Duration = Duration::from_millis(1_900);
 const WARM: Duration = Duration::from_secs(10);
 /// What is demanded: parts of the capacity, Jain's index among equal bids, milliseconds, bytes.
 const TOTAL_OFF: f64 = 0.02;
@@ -144,6 +146,13 @@ struct Seen {
     bytes: Vec<AtomicU64>,
     bids_ms: Mutex<Vec<f64>>,
     refused: AtomicU64,
+    lapsed: AtomicU64,
+}
+
+struct Grant {
+    bits: u64,
+    id: String,
+    until: Instant,
 }
 
 struct Viewer {
@@ -206,7 +215,7 @@ impl Viewer {
     }
 
     /// Bids each second on a connection of its own, as a player does whose other ones are busy.
-    async fn bids(self: Arc<Self>, grants: mpsc::Sender<(u64, String)>) -> std::io::Result<()> {
+    async fn bids(self: Arc<Self>, grants: mpsc::Sender<Grant>) -> std::io::Result<()> {
         let from = address(1, self.index);
         let mut stream = BufStream::new(connect(from, self.server).await?);
         let mut every = tokio::time::interval(Duration::from_secs(1));
@@ -236,23 +245,27 @@ impl Viewer {
             let told: Value = serde_json::from_slice(&body).unwrap_or_default();
             if let (Some(bits @ 1..), Some(grant)) = (told["grant_bits"].as_u64(), told["grant"].as_str()) {
                 // A reader that is behind its grants lets them lapse.
-                let _ = grants.try_send((bits, grant.to_owned()));
+                let _ = grants.try_send(Grant { bits, id: grant.to_owned(), until: Instant::now() + GRANT_LIFE });
             }
         }
     }
 
     /// Reads what is granted.
-    async fn reads(self: Arc<Self>, mut grants: mpsc::Receiver<(u64, String)>) -> std::io::Result<()> {
+    async fn reads(self: Arc<Self>, mut grants: mpsc::Receiver<Grant>) -> std::io::Result<()> {
         let from = address(1, self.index);
         let mut stream = BufStream::new(connect(from, self.server).await?);
         let mut at = self.index as u64 * 1_000_003 % FILE_LEN;
-        while let Some((bits, grant)) = grants.recv().await {
+        while let Some(Grant { bits, id, until }) = grants.recv().await {
+            if Instant::now() >= until {
+                self.seen.lapsed.fetch_add(1, Ordering::Relaxed);
+                continue;
+            }
             let len = bits / 8;
             if at + len > FILE_LEN {
                 at = 0;
             }
             let head = format!(
-                "GET / HTTP/1.1\r\nHost: origin\r\nRange: bytes={at}-{}\r\nSluicegate-Viewer: {}\r\nSluicegate-Grant: {grant}\r\n\r\n",
+                "GET / HTTP/1.1\r\nHost: origin\r\nRange: bytes={at}-{}\r\nSluicegate-Viewer: {}\r\nSluicegate-Grant: {id}\r\n\r\n",
                 at + len - 1,
                 self.id(),
             );
@@ -287,6 +300,7 @@ async fn load(load: &Load) -> bool {
         bytes: (0..load.viewers).map(|_| AtomicU64::new(0)).collect(),
         bids_ms: Mutex::default(),
         refused: AtomicU64::new(0),
+        lapsed: AtomicU64::new(0),
     });
     let even = load.capacity as f64 * 1e6 / load.viewers as f64;
     let modest = |i: usize| load.modest > 0 && i % load.modest == 0;
@@ -344,6 +358,9 @@ async fn load(load: &Load) -> bool {
             |small: bool| -> Vec<f64> { (0..load.viewers).filter(|i| modest(*i) == small).map(|i| bytes[i]).collect() };
         let fair = [jain(&of(false)), if load.modest > 0 { jain(&of(true)) } else { 1.0 }];
         let modest_got = of(true).iter().sum::<f64>() * 8.0 / took / of(true).len().max(1) as f64 / (even * 0.5);
+        let mut large = of(false);
+        large.sort_by(f64::total_cmp);
+        let kbit = |p| percentile(&large, p) * 8.0 / took / 1e3;
         let (rss, peak) = server.memory();
         let p99 = percentile(&bids, 0.99);
         println!("{name}:");
@@ -375,6 +392,7 @@ async fn load(load: &Load) -> bool {
             "bid_p50_ms": percentile(&bids, 0.5), "bid_p99_ms": p99, "rss": rss, "rss_peak": peak, "met": fine,
         }));
     }
+    println!("{} grants lapsed with the viewers", seen.lapsed.load(Ordering::Relaxed));
     println!("{} bids refused", seen.refused.load(Ordering::Relaxed));
     println!("{}", json!({ "viewers": load.viewers, "halves": halves, "met": met }));
     met

@@ -264,7 +264,11 @@ impl Ledger {
             self.lapsing = 0;
             self.second = now;
             if let Some(capacity) = self.config.capacity {
-                self.level.set_capacity(self.rate(capacity));
+                // A crowd that came at once was promised ahead; the shares are smaller until that is carried, or all would wait
+                // for it from then on.
+                let ahead = self.promised.saturating_sub(capacity / 2);
+                let rate = self.rate(capacity);
+                self.level.set_capacity(rate - (ahead / 2).min(rate / 2));
             }
         }
     }

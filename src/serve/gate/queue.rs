@@ -42,6 +42,9 @@ const CHUNK_MOST: f64 = 128.0 * 1024.0;
 /// A flow that did not wait when its turn came is owed so many bytes at most. One connection is asked for its next chunk only
 /// once the last is sent, and would lose to a flow of many without this; and what is short goes first.
 pub(super) const LAG: u64 = 128 * 1024;
+/// But no more than it would have been served in this time: whoever is ahead waits as long.
+const LAG_S: f64 = 0.1;
+const LAG_LEAST: f64 = 16.0 * 1024.0;
 /// Flows that wait for nothing and are remembered.
 const IDLE_MOST: usize = 65_536;
 
@@ -115,6 +118,12 @@ impl<W> Queue<W> {
         (self.bytes_per_s * CHUNK_S / flows as f64).clamp(least, CHUNK_MOST) as usize
     }
 
+    /// Bytes that one flow may be behind as things are.
+    fn lag(&self) -> u64 {
+        let flows = self.rings.iter().map(|r| r.waiting.len()).sum::<usize>() + 1;
+        (self.bytes_per_s * LAG_S / flows as f64).clamp(LAG_LEAST, LAG as f64) as u64
+    }
+
     /// Asks to send up to `most` bytes. Served at once, or waits; then `waker` comes back from [`Self::pump`].
     pub fn ask(
         &mut self,
@@ -129,13 +138,15 @@ impl<W> Queue<W> {
         self.pump(now, woken);
         if self.rings.iter().take(class as usize + 1).all(|r| r.waiting.is_empty()) && self.tokens >= bytes as f64 {
             self.tokens -= bytes as f64;
-            self.ring(class).pass(flow, bytes as u64);
+            let lag = self.lag();
+            self.ring(class).pass(flow, bytes as u64, lag);
             return Ok(bytes);
         }
         let ticket = Ticket(self.next);
         self.next += 1;
         self.tickets.insert(ticket, Waiting { flow, class, bytes, waker: Some(waker()) });
-        self.ring(class).join(flow, ticket);
+        let lag = self.lag();
+        self.ring(class).join(flow, ticket, lag);
         Err(ticket)
     }
 
@@ -184,6 +195,7 @@ impl<W> Queue<W> {
         let earned = now.since(self.at).as_secs_f64() * self.bytes_per_s;
         self.tokens = (self.tokens + earned).min(self.burst());
         self.at = self.at.max(now);
+        let lag = self.lag();
         for ring in &mut self.rings {
             while let Some((tag, flow)) = ring.waiting.first().copied() {
                 let Some(turns) = ring.flows.get_mut(&flow) else {
@@ -215,7 +227,7 @@ impl<W> Queue<W> {
                 } else {
                     ring.idle.insert(entry)
                 };
-                ring.tell(tag);
+                ring.tell(tag, lag);
             }
         }
     }
@@ -245,19 +257,19 @@ impl<W> Queue<W> {
 
 impl Ring {
     /// A chunk that need not wait.
-    fn pass(&mut self, flow: Flow, bytes: u64) {
-        let start = self.begin(flow);
+    fn pass(&mut self, flow: Flow, bytes: u64, lag: u64) {
+        let start = self.begin(flow, lag);
         if let Some(turns) = self.flows.get_mut(&flow) {
             turns.tag = start + bytes;
         }
         self.idle.insert((start + bytes, flow));
-        self.tell(start);
+        self.tell(start, lag);
     }
 
-    fn join(&mut self, flow: Flow, ticket: Ticket) {
+    fn join(&mut self, flow: Flow, ticket: Ticket, lag: u64) {
         let waits = self.flows.get(&flow).is_some_and(|t| self.waiting.contains(&(t.tag, flow)));
         if !waits {
-            let start = self.begin(flow);
+            let start = self.begin(flow, lag);
             self.waiting.insert((start, flow));
         }
         if let Some(turns) = self.flows.get_mut(&flow) {
@@ -266,18 +278,18 @@ impl Ring {
     }
 
     /// The tag of a flow that comes back, or is new: where it was, unless that is too long ago.
-    fn begin(&mut self, flow: Flow) -> u64 {
+    fn begin(&mut self, flow: Flow, lag: u64) -> u64 {
         let turns = self.flows.entry(flow).or_default();
         self.idle.remove(&(turns.tag, flow));
-        turns.tag = turns.tag.max(self.clock.saturating_sub(LAG));
+        turns.tag = turns.tag.max(self.clock.saturating_sub(lag));
         turns.tag
     }
 
     /// Time passes as tags are served. Forgets flows that a new one would not differ from.
-    fn tell(&mut self, tag: u64) {
+    fn tell(&mut self, tag: u64, lag: u64) {
         self.clock = self.clock.max(tag);
         while let Some((tag, flow)) = self.idle.first().copied() {
-            if tag.saturating_add(LAG) > self.clock && self.idle.len() <= IDLE_MOST {
+            if tag.saturating_add(lag) > self.clock && self.idle.len() <= IDLE_MOST {
                 break;
             }
             self.idle.pop_first();

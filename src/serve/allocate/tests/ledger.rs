@@ -162,6 +162,20 @@ fn a_crowd_that_comes_at_once_is_served_to_the_last() {
 }
 
 #[test]
+fn what_a_crowd_was_promised_ahead_is_made_up_for() {
+    let mut l = ledger(400 * MBIT);
+    for s in 0..20 {
+        for i in 0..2000u128 {
+            let now = at(s as f64 + i as f64 * 0.0005);
+            let g = l.bid(now, who(i), &bid(MBIT / 2)).unwrap();
+            spend(&mut l, now, i, &g, g.bits);
+        }
+        let ahead = l.standing().promised;
+        assert!(s < 10 || ahead < 250 * MBIT, "{ahead} at {s}");
+    }
+}
+
+#[test]
 fn what_lapses_is_granted_to_others() {
     // Half of the viewers never use what they are granted.
     let (_, spent) = run(&mut ledger(20 * MBIT), &[10 * MBIT; 10], |i, bits| if i % 2 == 0 { bits } else { 0 });
