@@ -7,7 +7,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use crate::{app, swarm, torrent};
+use crate::{app, serve, swarm, torrent};
 
 /// One way in for bytes from outside.
 pub struct Target {
@@ -31,6 +31,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "resume", run: torrent::fuzz::resume, per_byte: 16, base: 64 << 10 },
     Target { name: "settings", run: app::fuzz::settings, per_byte: 512, base: 64 << 10 },
     Target { name: "open", run: app::fuzz::open, per_byte: 64, base: 512 << 10 },
+    Target { name: "request", run: serve::fuzz::request, per_byte: 64, base: 64 << 10 },
 ];
 
 /// Runs one target over one input. Panics where something that must hold does not.

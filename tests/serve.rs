@@ -49,7 +49,7 @@ impl Server {
         let mut guard = Guard::spawn(&mut command, Some(&home.path().join("log")));
         wait_for("the server", LIMIT, || {
             assert!(guard.runs(), "the server ended: {}", guard.log());
-            guard.log().contains(" serving ").then_some(())
+            guard.log().contains("serving").then_some(())
         });
         Server { port, guard, home }
     }

@@ -124,6 +124,9 @@ impl Engine {
             // What we granted ourselves while we did not know better is void.
             o.bidding = Bidding::Takes;
             o.grants.clear();
+            if let Some(b) = self.bids.back_mut() {
+                b.grant_bits = b.used_bits;
+            }
         }
         if let Some((_, asked)) = o.asked.take() {
             self.servers.short = bits < asked;

@@ -435,10 +435,11 @@ impl Board {
         }
     }
 
-    /// Whether none of the piece's bytes can be played before its hash was checked: some are a peer's, or are to be.
-    pub fn waits_for_hash(&self, p: PieceIndex, trust_servers: bool) -> bool {
+    /// The first block of the piece that a peer gave, or was asked for: it plays only once the piece's hash was checked.
+    pub fn first_of_peers(&self, p: PieceIndex) -> Option<BlockRef> {
         let of_peers = |c: &Cell| !c.asked.is_empty() || matches!(c.here, Some(Giver::Link(_)));
-        !trust_servers || self.get(p).is_some_and(|g| g.cells.iter().any(of_peers))
+        let first = self.get(p)?.cells.iter().position(of_peers)?;
+        Some(BlockRef { piece: p, block: first as u32 })
     }
 
     /// Checks the module's invariant; what is wrong with it, if anything.

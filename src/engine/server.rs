@@ -12,8 +12,10 @@ use super::snapshot::ServerView;
 use super::{Action, Engine};
 use crate::units::{BLOCK_LEN, BlockRef, ByteRange, FetchId, Instant, OriginId, PieceIndex};
 
-/// Seconds of media beyond what presses that a range takes along: one GET a second, not one a block.
-const LEAD_MORE: f64 = 1.0;
+/// Seconds that a server's block is early by at least, by forecast.
+const LEAD_LEAST: f64 = 1.0;
+/// Seconds of media beyond what presses that a range takes along: two GETs a second, not one a block.
+const LEAD_MORE: f64 = 0.5;
 /// Ranged GETs at one origin at a time: one being sent and one asked for, so that the line never idles for a round trip.
 const FETCHES: usize = 2;
 /// Silence of a range beyond what its origin's round trip and queue explain, after which it is not counted on any more.
@@ -247,9 +249,7 @@ impl Engine {
             return;
         }
         self.bid(now, miss, actions);
-        // Of a piece that peers gave some of, nothing plays before the last block is here.
-        let trusted = self.servers.trusted();
-        let due = |d: &Due| if self.board.waits_for_hash(d.block.piece, trusted) { d.in_s } else { d.own_s };
+        let due = |d: &Due| self.due_of_server(d);
         let window = self.config.window.as_secs_f64();
         let free = |d: &&Due| d.own_s < window && self.board.cell(d.block).is_none_or(|c| c.fetch.is_none());
         let mut miss: Vec<(f64, BlockRef)> = miss.iter().filter(free).map(|d| (due(d), d.block)).collect();
@@ -258,7 +258,7 @@ impl Engine {
         // all, and while the swarm wakes a forecast is no more than a guess. Where grants fall short of bids, each is
         // used as it comes: what lapses is lost.
         if !self.servers.short {
-            let lead = self.config.urgent.as_secs_f64();
+            let lead = self.lead(now);
             let slack = |k: usize, due: f64| due - self.servers.time_for(now, k + 1, &self.config);
             if !miss.iter().enumerate().any(|(k, d)| slack(k, d.0) < lead) {
                 return;
@@ -281,6 +281,35 @@ impl Engine {
             }
             self.fetch(now, origin, range, actions);
         }
+    }
+
+    /// Seconds until a block is due from a server: its own first byte, or what a peer gave of the same piece before it, since
+    /// that plays only once the piece is whole. All of a piece, where no server's bytes are played unchecked.
+    fn due_of_server(&self, d: &Due) -> f64 {
+        if !self.servers.trusted() {
+            return d.in_s;
+        }
+        let (Some(peers), Some(file)) = (self.board.first_of_peers(d.block.piece), self.position.file) else {
+            return d.own_s;
+        };
+        let layout = self.board.layout();
+        let line = self.position.line(&self.config);
+        let at = |b: BlockRef| line.time_of(layout.block_range(b).start.saturating_sub(file.start)).as_secs_f64();
+        let earlier = (at(d.block) - at(peers)).max(0.0);
+        (d.own_s - earlier).clamp(d.in_s.min(d.own_s), d.own_s)
+    }
+
+    /// Seconds before it is due that a block is asked of a server: enough for a hiccup of one that is much faster than the film,
+    /// all that is urgent for one that is not. All that is asked for early is what a peer might have brought.
+    fn lead(&self, now: Instant) -> f64 {
+        let urgent = self.config.urgent.as_secs_f64();
+        let line = self.position.line(&self.config);
+        let pace = line.file_len() as f64 / line.duration().as_secs_f64().max(1.0);
+        let of = |o: &OriginState| {
+            let rate = o.rate(now)?;
+            Some(LEAD_LEAST + 2.0 * pace / rate.max(1.0) + 4.0 * o.round_trip().as_secs_f64())
+        };
+        self.servers.open(now).filter_map(|(_, o)| of(o)).min_by(f64::total_cmp).map_or(urgent, |l| l.min(urgent))
     }
 
     /// The origin to ask next and how many bytes at most.

@@ -7,6 +7,8 @@ pub mod allocate;
 mod auth;
 pub mod bids;
 pub mod descriptors;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 pub mod gate;
 mod http;
 pub mod metrics;
@@ -53,6 +55,8 @@ pub struct ServeOptions {
     pub files: usize,
     /// Whose `X-Forwarded-For` is believed.
     pub proxies: Vec<Proxies>,
+    /// Shares of the capacity that one address has at most; `None` is no limit. See [`allocate::Allocation`].
+    pub viewers_per_address: Option<u32>,
     /// `/metrics` is answered where files are; otherwise only at [`Origin::run`]'s second listener.
     pub metrics: bool,
     /// How long answers under way may go on after shutdown is asked for.
@@ -69,6 +73,7 @@ impl Default for ServeOptions {
             connections: ConnectionLimits::default(),
             files: 4096,
             proxies: Vec::new(),
+            viewers_per_address: GateOptions::default().viewers_per_address,
             metrics: true,
             grace: Duration::from_millis(250),
         }
@@ -106,7 +111,7 @@ impl Origin {
         let gate = GateOptions {
             capacity: options.bytes_per_s.map(|b| b.saturating_mul(8)),
             secret: options.token.as_ref().map(|t| t.as_bytes().to_vec()),
-            ..GateOptions::default()
+            viewers_per_address: options.viewers_per_address,
         };
         let auth = Auth::new(options.token.as_deref());
         let gate = Gate::new(gate, stop.clone());

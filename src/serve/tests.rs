@@ -4,6 +4,7 @@ mod access;
 mod bucket;
 mod demands;
 mod ends;
+mod load;
 mod ranges;
 mod tls;
 

@@ -4,6 +4,7 @@ mod run;
 mod seeds;
 
 use std::ffi::OsString;
+use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
@@ -116,6 +117,10 @@ pub struct ServeArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     max_per_address: Option<u32>,
 
+    /// Viewers of one address share at most so many even shares of the capacity; 0 lifts that.
+    #[arg(long, value_name = "N")]
+    viewers_per_address: Option<u32>,
+
     /// When asked to end, let answers go on for so long.
     #[arg(long, value_name = "SECS", value_parser = seconds, default_value = "30")]
     grace: Duration,
@@ -154,7 +159,8 @@ fn log(form: LogForm) {
         eprintln!("SLUICEGATE_LOG is not understood: {e}.");
         tracing_subscriber::EnvFilter::new("sluicegate=info,warn")
     });
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let colours = std::io::stderr().is_terminal();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr);
     match form {
         LogForm::Text => log.init(),
         LogForm::Json => log.json().flatten_event(true).init(),

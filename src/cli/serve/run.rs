@@ -67,6 +67,10 @@ async fn serve(args: &ServeArgs) -> Result<(), Failure> {
         connections,
         files: files.saturating_sub(connections.total).max(32),
         proxies: args.trust_proxy.clone(),
+        viewers_per_address: match args.viewers_per_address {
+            Some(n) => Some(n).filter(|n| *n > 0),
+            None => ServeOptions::default().viewers_per_address,
+        },
         metrics: args.metrics_listen.is_none(),
         grace: args.grace,
     };

@@ -67,6 +67,7 @@ impl Seeds {
                 utp: true,
                 up_limit,
                 down_limit: None,
+                priority: true,
                 network: Network::default(),
             };
             let name = place.meta.name.clone();

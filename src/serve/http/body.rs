@@ -57,12 +57,13 @@ pub fn body(parts: Vec<Part>, object: Object, turn: Turn, visit: Visit, room: Ow
         let next = sending.next().await;
         sending.answer.handed();
         match next {
-            Ok(None) => {
-                sending.told.whole();
-                None
-            }
+            Ok(None) => None,
             Ok(Some(bytes)) => {
                 sending.told.sent(bytes.len());
+                // With the last byte: nobody asks whether there are more than were told.
+                if sending.parts.iter().all(|p| p.len() == 0) {
+                    sending.told.whole();
+                }
                 Some((Ok(bytes), Some(sending)))
             }
             Err(e) => {

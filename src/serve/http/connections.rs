@@ -18,7 +18,8 @@ pub struct ConnectionLimits {
     pub total: usize,
     /// Of one address; of one /64 network, where addresses are IPv6.
     pub per_address: usize,
-    /// Between two requests, and for sending the head of one. Longer than a paused player's keep-alive is of use.
+    /// Between two requests, and for sending the head of one. Longer than clients keep connections (reqwest: 90 s): a player that
+    /// needs the server all of a sudden should have one. When it gets tight, the idle ones give way before.
     pub idle: Duration,
     /// An answer of which nothing was taken for so long is broken off.
     pub stall: Duration,
@@ -30,7 +31,7 @@ impl Default for ConnectionLimits {
             total: 16 * 1024,
             // A school or a provider behind one address, or a proxy, has hundreds; all of them together must not fill the house.
             per_address: 4 * 1024,
-            idle: Duration::from_secs(60),
+            idle: Duration::from_secs(120),
             stall: Duration::from_secs(30),
         }
     }
@@ -346,7 +347,7 @@ mod tests {
         assert!(!past(&stalled, &all, 1));
         assert!(past(&stalled, &all, 30));
         assert!(!idle.closing().is_cancelled());
-        assert!(past(&idle, &all, 60));
+        assert!(past(&idle, &all, 120));
         assert!(!waiting.closing().is_cancelled() && !reading.closing().is_cancelled());
         drop(s);
     }

@@ -91,7 +91,7 @@ impl Site {
             return Ok(Routed::Done(response));
         }
         let turn = self.gate.admit(asked, visit.from, len);
-        Ok(Routed::File(response, Sending { parts, object, turn, room }))
+        Ok(Routed::File(response, Box::new(Sending { parts, object, turn, room })))
     }
 
     /// What is said of a file whatever is sent of it.

@@ -25,9 +25,6 @@ use super::visitor::is_proxy;
 use super::{Door, Site};
 use crate::serve::tls::Tls;
 
-/// For a whole request head, as hyper counts it, from the moment the connection is free for one.
-const HEAD_TIME: Duration = Duration::from_secs(60);
-
 /// A TLS handshake is two round trips.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 
@@ -134,21 +131,25 @@ impl Listening {
     }
 
     async fn speak(&self, tcp: TcpStream, from: IpAddr, connection: Connection) {
-        let Some(tls) = &self.tls else { return self.http(tcp, from, connection).await };
-        let closing = connection.closing().clone();
+        match &self.tls {
+            None => self.http(tcp, from, connection).await,
+            // Elsewhere: ten thousand connections without TLS need not have room for it.
+            Some(tls) => Box::pin(self.shake(tls, tcp, from, connection)).await,
+        }
+    }
+
+    async fn shake(&self, tls: &Tls, tcp: TcpStream, from: IpAddr, connection: Connection) {
         let shaken = tokio::select! {
-            () = closing.cancelled() => return,
+            () = connection.closing().cancelled() => return,
             () = self.ending.cancelled() => return,
             shaken = tokio::time::timeout(HANDSHAKE_TIME, tls.acceptor().accept(tcp)) => shaken,
         };
         match shaken {
-            Ok(Ok(tls)) => self.http(tls, from, connection).await,
-            Ok(Err(e)) => {
-                self.site.gate.metrics().http.refused("tls");
-                tracing::debug!(%from, "no TLS: {e}");
-            }
-            Err(_) => self.site.gate.metrics().http.refused("tls"),
+            Ok(Ok(tls)) => return Box::pin(self.http(tls, from, connection)).await,
+            Ok(Err(e)) => tracing::debug!(%from, "no TLS: {e}"),
+            Err(_) => {}
         }
+        self.site.gate.metrics().http.refused("tls");
     }
 
     /// HTTP/1.1 or HTTP/2, whichever the client begins with.
@@ -157,7 +158,8 @@ impl Listening {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let mut builder = Builder::new(TokioExecutor::new());
-        builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIME).max_buf_size(BUFFER);
+        // Heads that do not end are `Connections::sweep`'s, as all that is idle.
+        builder.http1().header_read_timeout(None).max_buf_size(BUFFER);
         builder
             .http2()
             .timer(TokioTimer::new())

@@ -29,6 +29,12 @@ pub use connections::{ConnectionLimits, Connections};
 pub use counts::HttpCounts;
 pub use listen::{Listening, accept};
 pub use visitor::{NotANetwork, Proxies};
+#[cfg(any(test, fuzzing))]
+pub(super) use {
+    conditional::{Verdict, judge},
+    range::{MAX_RANGES, Wanted, parse as parse_range},
+    visitor::visitor,
+};
 
 use self::connections::InAnswer;
 use self::log::Told;
@@ -123,7 +129,8 @@ impl Site {
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         match object {
             Some(sending) => {
-                *response.body_mut() = body::body(sending.parts, sending.object, sending.turn, visit, sending.room);
+                let file::Sending { parts, object, turn, room } = *sending;
+                *response.body_mut() = body::body(parts, object, turn, visit, room);
             }
             None => visit.told.whole(),
         }
@@ -240,7 +247,7 @@ async fn limited(body: Body) -> Result<Vec<u8>, Refused> {
 enum Routed {
     Done(Response<Body>),
     /// The head, and what its body is to be made of.
-    File(Response<Body>, file::Sending),
+    File(Response<Body>, Box<file::Sending>),
 }
 
 /// A request that is not answered with what it asked for.

@@ -20,12 +20,14 @@ use super::{Running, pattern, run};
 
 const SLICE: u64 = 4 << 20;
 
+/// Method, key and range of a request.
+type Asked = (Method, String, Option<(u64, u64)>);
+
 #[derive(Default)]
 struct S3 {
     /// By key: ETag and bytes.
     objects: Mutex<BTreeMap<String, (String, Bytes)>>,
-    /// Method, key and range of each request.
-    asked: Mutex<Vec<(Method, String, Option<(u64, u64)>)>>,
+    asked: Mutex<Vec<Asked>>,
     ill: AtomicBool,
 }
 

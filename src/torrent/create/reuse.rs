@@ -45,7 +45,7 @@ fn changed(path: &Path) -> Option<SystemTime> {
         use std::os::unix::fs::MetadataExt;
         let nanos = u32::try_from(meta.ctime_nsec()).ok()?;
         let since = std::time::Duration::new(u64::try_from(meta.ctime()).ok()?, nanos);
-        return Some(modified.max(SystemTime::UNIX_EPOCH.checked_add(since)?));
+        Some(modified.max(SystemTime::UNIX_EPOCH.checked_add(since)?))
     }
     #[cfg(not(unix))]
     Some(modified)
