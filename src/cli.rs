@@ -7,6 +7,7 @@ mod info;
 mod play;
 mod serve;
 mod signals;
+mod simulate;
 
 use std::ffi::OsString;
 #[cfg(feature = "gui")]
@@ -65,6 +66,8 @@ enum Do {
     Info(InfoArgs),
     /// Make a torrent and a magnet link of a file or folder.
     Create(Box<create::CreateArgs>),
+    /// Run swarms of viewers against an origin in virtual time, with the player's own engine.
+    Simulate(Box<simulate::SimulateArgs>),
     /// Serve films to players over HTTP, at a capacity that they bid for.
     Serve(Box<serve::ServeArgs>),
 }
@@ -227,6 +230,7 @@ pub fn run(entered: Instant) -> u8 {
     match cli.command {
         Some(Do::Info(args)) => info::run(&args.uri, args.json),
         Some(Do::Create(args)) => create::run(*args),
+        Some(Do::Simulate(args)) => simulate::run(*args),
         Some(Do::Serve(args)) => serve::run(*args),
         #[cfg(feature = "gui")]
         Some(Do::Play(args)) => play::play(*args, entered),
@@ -281,6 +285,8 @@ mod tests {
             "sluicegate create x -o y.torrent --tracker http://a/announce,udp://b:1 -t udp://c:2 --web-seed http://h/ --private",
             "sluicegate create x --piece-size 256K --comment hi --name film --node router.example:6881 --node [::1]:5 --magnet",
             "sluicegate create x --piece-size auto --json --align --date --force",
+            "sluicegate simulate laws --seed 7 --out d --quick --most 100",
+            "sluicegate simulate swarm.toml",
             "sluicegate serve x --capacity 200Mbit/s",
             "sluicegate serve x y s3://b/p --listen 8080 --tls-cert c --tls-key k --token-file t --log json --grace 5",
             "sluicegate serve x --torrent-out d --tracker udp://a:1 --seed --seed-listen 6881 --up-limit 1MB/s --no-dht",
@@ -302,6 +308,8 @@ mod tests {
             "sluicegate create x --node router.example",
             "sluicegate create x --node h:1 --private",
             "sluicegate create x --magnet --json",
+            "sluicegate simulate",
+            "sluicegate simulate laws --seed -1",
             "sluicegate serve",
             "sluicegate serve x --sign /x",
             "sluicegate serve x --tls-cert c",

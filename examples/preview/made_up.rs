@@ -252,7 +252,8 @@ fn stream(name: &str, t: f64) -> StreamView {
             grant_bits: 1_240_000,
             used_bits: 880_000,
         }]),
-        peer_budget: (name == "many").then_some(1_400_000),
+        peer_budget: (name == "many").then_some(1_200_000),
+        server_share: if name == "many" { 800_000 } else { 0 },
         origins,
         links: Vec::new(),
     };

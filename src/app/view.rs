@@ -146,7 +146,8 @@ pub fn same(a: &StreamStatus, b: &StreamStatus) -> bool {
     let rate = |r: f64| (r / 1024.0).round() as i64;
     let numbers = |e: &EngineSnapshot| {
         let rates = [rate(e.swarm_rate), rate(e.server_rate), rate(e.upload_rate), (e.ahead_s * 10.0).round() as i64];
-        (rates, e.pieces_here, e.totals, e.waiting, e.gate_open, e.peer_budget, e.origins, e.file_pieces.clone())
+        let held = (e.peer_budget, e.server_share);
+        (rates, e.pieces_here, e.totals, e.waiting, e.gate_open, held, e.origins, e.file_pieces.clone())
     };
     let link = |l: &LinkView| {
         let state = (l.link, l.pieces, l.in_flight, l.choked, l.choking, l.interested, l.peer_interested);

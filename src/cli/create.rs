@@ -156,7 +156,10 @@ fn make(args: &CreateArgs) -> Result<(Created, PathBuf), CreateFailed> {
         except: Some(output.clone()),
     };
     let progress = Arc::new(Progress::default());
-    end_with_signal(progress.clone());
+    on_signal({
+        let progress = progress.clone();
+        move || progress.cancel()
+    });
     let shown = Shown::start(progress.clone());
     let made = create(&args.path, &options, &progress);
     drop(shown);
@@ -225,12 +228,12 @@ fn said(args: &CreateArgs, made: &Created, output: &Path) -> String {
     )
 }
 
-/// Ctrl-C and a request to terminate end the hashing, not the program: it cleans up after itself.
-fn end_with_signal(progress: Arc<Progress>) {
+/// Ctrl-C and a request to terminate end the work, not the program: it cleans up after itself.
+pub(super) fn on_signal(then: impl FnOnce() + Send + 'static) {
     let body = move || {
         let Ok(rt) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
         rt.block_on(super::signals::end_asked_for());
-        progress.cancel();
+        then();
     };
     // Without the thread a signal ends the program as it ends any other, and still nothing is half-written.
     if let Err(e) = std::thread::Builder::new().name("sluicegate-signal".into()).spawn(body) {

@@ -27,7 +27,7 @@ impl Engine {
         actions: &mut Vec<Action>,
     ) -> usize {
         let mut picks: Vec<BlockRef> = Vec::with_capacity(room);
-        self.failed_ahead(link, room, &mut picks);
+        self.failed_ahead(link, room, zones, &mut picks);
         self.begun_ahead(link, room, zones, &mut picks);
         self.rarest_ahead(link, room, zones, &mut picks);
         if picks.is_empty() {
@@ -71,11 +71,13 @@ impl Engine {
         zones.of_piece(self.board.layout().piece_range(p)) == Zone::Ahead
     }
 
-    /// Pieces that failed come before all else that does not press, wherever the clock is by now: until their next copy is
-    /// here, a liar goes on.
-    fn failed_ahead(&self, link: LinkId, room: usize, picks: &mut Vec<BlockRef>) {
+    /// Pieces that failed come before all else that does not press, also those behind the clock: until their next copy is here,
+    /// a liar goes on. Those in the window have their deadline.
+    fn failed_ahead(&self, link: LinkId, room: usize, zones: &Zones, picks: &mut Vec<BlockRef>) {
         let Some(l) = self.links.get(&link) else { return };
-        for (piece, _) in self.board.retries().iter().filter(|(p, _)| l.answers(*p) && self.wanted(*p)) {
+        let zone = |p: PieceIndex| zones.of_piece(self.board.layout().piece_range(p));
+        let due = |p: PieceIndex| matches!(zone(p), Zone::Urgent | Zone::Window);
+        for (piece, _) in self.board.retries().iter().filter(|(p, _)| l.answers(*p) && self.wanted(*p) && !due(*p)) {
             let blocks = (0..self.board.layout().block_count(piece)).map(|block| BlockRef { piece, block });
             let free = blocks.filter(|b| self.board.is_free(*b) && self.board.admits(*b, link));
             picks.extend(free.take(room - picks.len()));

@@ -22,13 +22,14 @@ const HALF_LIFE: Duration = Duration::from_secs(60);
 /// Arrivals that grew to a new peak within this time are still growing (a TCP ramp): the link is not shown to be full.
 const PLATEAU: Duration = Duration::from_millis(400);
 /// Growth below this share is noise of a few blocks.
-const GROWTH: f64 = 1.05;
+const GROWTH: f64 = 1.03;
 /// A hold goes on for so long over the gap between two ranges; with a round trip to open the windows again the peers are back
 /// within the second.
 const GRACE: Duration = Duration::from_millis(300);
-/// After this time a hold must have brought the server something. A flow doubles each round trip as it takes the room that
-/// others leave: eight round trips of a common path.
-const PROBE: Duration = Duration::from_millis(1200);
+/// After this time a hold must have brought the server something, unless its arrivals still grow. What the peers have under way
+/// drains first, half a second of the line, and then the server's flow recovers from what it lost to them: with 1.2 s one
+/// hold in two was given up on a bed of twenty seeds just before it bore fruit.
+const PROBE: Duration = Duration::from_millis(2000);
 /// What the server must have gained of what the peers gave up, or the access link is not what it waits for.
 const GAIN: f64 = 0.25;
 /// Rest after a hold that was of no use; twice as long after each further one.
@@ -38,6 +39,14 @@ const REST_MOST: Duration = Duration::from_secs(80);
 const AFTERMATH: Duration = Duration::from_millis(2200);
 /// The server's arrivals may be this share of its need before the peers are held for it.
 const ENOUGH: f64 = 0.9;
+/// A budget above this share of the capacity is no hold.
+const LOOSE: f64 = 0.9;
+/// After this time it shows whether less asked for is less received.
+const CALM_PROBE: Duration = Duration::from_millis(1500);
+/// What of the arrivals must go on. Below it what is counted is noise of a few blocks.
+const CALM_KEEPS: f64 = 0.95;
+/// Until it is tried again. What a try costs a swarm at its end is a tenth of a second and a half.
+const CALM_REST: Duration = Duration::from_secs(60);
 /// A request held up for this long no longer counts against what may be asked under a hold: its peer may be gone.
 const STUCK: Duration = Duration::from_secs(3);
 
@@ -47,12 +56,17 @@ pub(super) struct Priority {
     flow: Flow,
     /// Bytes per second that the link carried at its best, fading.
     capacity: f64,
-    /// When arrivals last grew to a new peak.
+    measured: Instant,
+    /// The last peak that arrivals grew to, and when.
+    peak: f64,
     grew: Instant,
     hold: Option<Hold>,
     released: Option<Instant>,
     rest: Option<Instant>,
     futile: u32,
+    calm: Option<Calm>,
+    /// No calm before.
+    busy: Option<Instant>,
     /// What the server is to bring soon and was not asked for yet: seconds to its deadline, bytes. Sorted.
     owed: Vec<(f64, u64)>,
     /// As last told, with the user's limit.
@@ -68,9 +82,22 @@ pub(super) struct Hold {
     /// Arrivals before it, bytes per second.
     peers: f64,
     server: f64,
+    /// The most the server brought meanwhile, and when it last grew.
+    best: f64,
+    grew: Instant,
     /// What the peers are held to, and what that leaves the server, bytes per second.
     pub budget: f64,
     pub left: f64,
+}
+
+/// While the line is full and a server may be needed, the peers are asked for no more than keeps it full: two blocks of each of
+/// twenty greedy peers stand in front of a line of 10 Mbit/s for half a second, and so does every range and every seek behind
+/// them. Whether it is the line that is full, and not the swarm that is at its end, shows in that nothing comes slower.
+#[derive(Debug, Clone, Copy)]
+struct Calm {
+    since: Instant,
+    /// Arrivals before it, bytes per second.
+    before: f64,
 }
 
 /// Arrivals of the last second, per tick.
@@ -108,6 +135,8 @@ struct Demand {
     need: f64,
     peers: f64,
     server: f64,
+    /// Whether there is a server to need.
+    served: bool,
 }
 
 impl Priority {
@@ -117,27 +146,35 @@ impl Priority {
 
     /// One tick: what the peers are to be held to for the server's sake.
     fn step(&mut self, now: Instant, d: Demand, config: &Config) {
-        self.measure(now, d, config);
+        self.measure(now, d);
         let budget = (self.capacity - d.need).max(config.peer_share_min * self.capacity);
+        let full = d.peers + d.server > config.link_full * self.capacity && now.since(self.grew) >= PLATEAU;
+        self.calm_down(now, d, full);
         let Some(hold) = &mut self.hold else {
-            let full = d.peers + d.server > config.link_full * self.capacity && now.since(self.grew) >= PLATEAU;
             let rested = self.rest.is_none_or(|t| t <= now);
             // A budget that the peers stay below already would give the server nothing.
             if rested && full && d.need > ENOUGH * d.server && budget < d.peers {
                 let left = self.capacity - budget;
                 let (peers, server) = (d.peers, d.server);
-                self.hold = Some(Hold { since: now, needed: now, peers, server, budget, left });
+                let (best, grew) = (server, now);
+                self.hold = Some(Hold { since: now, needed: now, peers, server, best, grew, budget, left });
             }
             return;
         };
         if d.need > 0.0 {
-            hold.needed = now;
+            // A need that leaves the peers all but everything, and that is met, holds nobody.
+            if budget < LOOSE * self.capacity || d.need > ENOUGH * d.server {
+                hold.needed = now;
+            }
             hold.budget = budget;
             hold.left = self.capacity - budget;
         }
         let lost = hold.peers - d.peers;
         let gained = d.server - hold.server;
-        let judged = now.since(hold.since) >= PROBE;
+        if d.server > hold.best * GROWTH {
+            (hold.best, hold.grew) = (d.server, now);
+        }
+        let judged = now.since(hold.since) >= PROBE && now.since(hold.grew) >= PLATEAU;
         let useless = judged && d.need > ENOUGH * d.server && gained < GAIN * lost;
         if judged && !useless {
             self.futile = 0;
@@ -152,8 +189,25 @@ impl Priority {
         }
     }
 
+    /// Whether the peers are asked for less than they would take.
+    fn calm_down(&mut self, now: Instant, d: Demand, full: bool) {
+        let arriving = d.peers + d.server;
+        let settled = self.hold.is_none() && self.released.is_none_or(|t| now.since(t) >= AFTERMATH);
+        match &self.calm {
+            None if d.served && full && settled && self.busy.is_none_or(|t| t <= now) => {
+                self.calm = Some(Calm { since: now, before: arriving });
+            }
+            Some(c) if settled && now.since(c.since) >= CALM_PROBE && arriving < CALM_KEEPS * c.before => {
+                self.calm = None;
+                self.busy = Some(now + CALM_REST);
+            }
+            Some(_) if !d.served => self.calm = None,
+            _ => {}
+        }
+    }
+
     /// What the link can carry, by what it carried.
-    fn measure(&mut self, now: Instant, d: Demand, config: &Config) {
+    fn measure(&mut self, now: Instant, d: Demand) {
         let arriving = d.peers + d.server;
         if let Some(hold) = &self.hold {
             // The server takes all it gets, less than it needs, and more than before: once it had the time to take it, what
@@ -167,11 +221,14 @@ impl Priority {
         if self.released.is_some_and(|t| now.since(t) < AFTERMATH) {
             return;
         }
-        if arriving > self.capacity * GROWTH {
-            self.grew = now;
+        if arriving > self.peak * GROWTH {
+            (self.peak, self.grew) = (arriving, now);
         }
-        let fade = 0.5f64.powf(config.tick.as_secs_f64() / HALF_LIFE.as_secs_f64());
+        let since = now.since(self.measured).as_secs_f64().min(1.0);
+        self.measured = now;
+        let fade = 0.5f64.powf(since / HALF_LIFE.as_secs_f64());
         self.capacity = (self.capacity * fade).max(arriving);
+        self.peak = self.peak.min(self.capacity);
     }
 }
 
@@ -179,7 +236,8 @@ impl Engine {
     pub(super) fn prioritise(&mut self, now: Instant, actions: &mut Vec<Action>) {
         let (peers, server) = self.priority.flow.fold(now, self.totals.swarm, self.totals.server);
         let need = if self.config.priority { self.server_need(now) } else { 0.0 };
-        self.priority.step(now, Demand { need, peers, server }, &self.config);
+        let served = self.config.priority && self.servers.usable();
+        self.priority.step(now, Demand { need, peers, server, served }, &self.config);
         self.squeeze(now);
         // The user's limit is for all that comes in: peers have what the server leaves.
         let allowed = self.limits.down.map(|l| (l as f64 - server).max(l as f64 / 10.0) as u64);
@@ -211,16 +269,21 @@ impl Engine {
     }
 
     /// Requests that may be sent to peers now, on top of those under way: under a hold no more than the budget brings within a
-    /// round trip and the queue's time.
+    /// round trip and the queue's time, and the same of the whole line while it is full.
     pub(super) fn allowance(&self, now: Instant) -> usize {
-        let Some(hold) = self.priority.hold.filter(|_| self.links.values().any(|l| l.squeeze < 1.0)) else {
-            return usize::MAX;
+        let ahead = (self.config.rtt_unknown + self.config.queue_time_urgent).as_secs_f64();
+        let blocks = |rate: f64| (rate * ahead / f64::from(BLOCK_LEN)).ceil() as usize;
+        let most = match (&self.priority.hold, &self.priority.calm) {
+            (Some(hold), _) if self.links.values().any(|l| l.squeeze < 1.0) => blocks(hold.budget).max(1),
+            // One block each, or a link of many would idle.
+            (None, Some(_)) => {
+                blocks(self.priority.capacity).max(self.links.values().filter(|l| l.serves() && l.useful > 0).count())
+            }
+            _ => return usize::MAX,
         };
-        let ahead = self.config.rtt_unknown + self.config.queue_time_urgent;
-        let most = (hold.budget * ahead.as_secs_f64() / f64::from(BLOCK_LEN)).ceil() as usize;
         let live = |at: Instant| now.since(at) < STUCK;
         let asked: usize = self.links.values().map(|l| l.asks.iter().filter(|a| live(a.at)).count()).sum();
-        most.max(1).saturating_sub(asked)
+        most.saturating_sub(asked)
     }
 
     /// Bytes per second that the server has to bring for the deadlines of what is asked of it and, behind that, of what it still is
@@ -236,8 +299,11 @@ impl Engine {
             let left = ByteRange::new(f.upto, f.range.end);
             before += left.len() as f64;
             let due = line.time_of(left.end.saturating_sub(1).saturating_sub(file.start)).as_secs_f64() - media;
-            if due < urgent_s {
-                need = need.max(before / spare(due));
+            // What the reader waits for while the clock stands is due now; its reading ahead of a clock that runs makes no deadline.
+            let blocked = self.position.blocked.filter(|_| self.position.waits());
+            let blocked = blocked.is_some_and(|b| !left.intersect(b).is_empty());
+            if due < urgent_s || blocked {
+                need = need.max(before / spare(if blocked { 0.0 } else { due }));
             }
         }
         if need > 0.0 && self.position.waits() {
@@ -252,8 +318,9 @@ impl Engine {
         need
     }
 
-    /// Remembers what a pass found that the server is to bring soon and is not asked for yet.
-    pub(super) fn owe(&mut self, miss: &[Due]) {
+    /// A pass has asked the server for what it may, and found that it is to bring this: a hold begins before the peers are asked for
+    /// more, since what they are asked for now stands in front of the line.
+    pub(super) fn owe(&mut self, now: Instant, miss: &[Due], actions: &mut Vec<Action>) {
         self.priority.owed.clear();
         if !self.servers.busy() {
             return;
@@ -263,6 +330,10 @@ impl Engine {
         let owed = miss.iter().filter(|d| d.own_s < urgent_s).filter(free);
         self.priority.owed.extend(owed.map(|d| (d.own_s, layout.block_range(d.block).len())));
         self.priority.owed.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let begun = self.servers.fetches.values().any(|f| f.at == now);
+        if begun && self.priority.hold.is_none() {
+            self.prioritise(now, actions);
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::agenda::{Agenda, Due};
+use super::board::{Cell, Giver};
 use super::config::Config;
 use super::links::{Ask, Link};
 use super::zones::Zones;
@@ -46,7 +47,7 @@ pub(super) struct Passes {
 struct Scratch {
     able: Vec<usize>,
     blocks: Vec<Due>,
-    finishes: Vec<(BlockRef, f64)>,
+    finishes: Vec<(BlockRef, Finish)>,
 }
 
 impl Passes {
@@ -86,6 +87,17 @@ pub(super) struct Pass {
     pub typical: f64,
 }
 
+/// When a request should be answered, seconds from now: on average, and all but surely.
+#[derive(Debug, Clone, Copy)]
+struct Finish {
+    finish: f64,
+    surely: f64,
+}
+
+fn of_peer(cell: &Cell) -> bool {
+    matches!(cell.here, Some(Giver::Link(_)))
+}
+
 /// What one pass found.
 #[derive(Default)]
 pub(super) struct Plan {
@@ -120,7 +132,8 @@ impl Engine {
         if std::mem::take(&mut self.restart) {
             self.cancel_stale(&agenda, actions);
         }
-        let (urgent_s, start_s) = (self.config.urgent.as_secs_f64(), self.config.start.as_secs_f64());
+        let [urgent_s, comfort_s, start_s] =
+            [self.config.urgent, self.config.comfort, self.config.start].map(|d| d.as_secs_f64());
         let waits = self.position.waits();
         let missing = agenda.pieces().iter().find(|d| !self.board.is_here(d.piece));
         let pressing = missing.is_some_and(|d| d.in_s < urgent_s);
@@ -132,6 +145,7 @@ impl Engine {
         }
         let Scratch { mut able, mut blocks, mut finishes } = std::mem::take(&mut self.passes.scratch);
         self.finishes(now, typical, &mut finishes);
+        let held = self.priority.hold().is_some();
         let mut plan = Plan::default();
         for piece in agenda.pieces() {
             if self.board.is_here(piece.piece) {
@@ -139,23 +153,35 @@ impl Engine {
             }
             agenda.blocks(*piece, self.board.absent(piece.piece), &mut blocks);
             let urgent = piece.in_s < urgent_s;
+            let mixed = urgent && self.board.get(piece.piece).is_some_and(|g| g.cells.iter().any(of_peer));
             able.clear();
             let mut able_known = false;
             for d in &blocks {
-                if let Some(finish) = self.expected(now, d.block, &finishes) {
-                    if urgent && self.hedge(now, d, finish, &mut pass, actions) {
-                        continue;
-                    }
-                    // Late pieces are completed, not replaced: only what a peer will miss goes to the server as well, and
-                    // only where that saves enough, since what the peer has sent by then comes twice.
-                    // While the clock stands, what it starts with is due as soon as anybody can have it.
+                // Peers that are held back now will not be when the window's blocks are due: a hold must not feed itself.
+                let counts = !held || d.own_s < urgent_s;
+                if let Some(Finish { finish, surely }) = self.expected(now, d.block, &finishes) {
                     let asked = self.board.cell(d.block).is_some_and(|c| c.fetch.is_none());
-                    let gain = finish - self.config.completing_gain.as_secs_f64();
-                    let due = if waits && d.own_s < start_s { 0.0 } else { d.in_s };
-                    if asked && d.own_s < urgent_s && finish > due && self.server_first(now, gain, &plan) {
+                    // Who was asked has yet to show what it can do, and a moment later the server, too, would be late: links that
+                    // were all guesses held a picture up for seconds, hedged among each other, with a server idle.
+                    let server_s = self.servers.time_for(now, plan.miss.len() + 1, &self.config);
+                    // What peers brought of a piece is played once all of it is here: the rest is due when the first byte is.
+                    let due_s = if mixed { d.in_s } else { d.own_s };
+                    let last_call = asked && due_s < urgent_s && due_s < server_s + comfort_s;
+                    if last_call && surely > due_s && self.server_first(now, surely, &plan) {
                         plan.miss.push(*d);
+                    } else if urgent && self.hedge(now, d, finish, &mut pass, actions) {
+                        continue;
+                    } else {
+                        // Late pieces are completed, not replaced: only what a peer will miss goes to the server as well, and
+                        // only where that saves enough, since what the peer has sent by then comes twice. While the clock
+                        // stands, what it starts with is due as soon as anybody can have it.
+                        let gain = finish - self.config.completing_gain.as_secs_f64();
+                        let due = if waits && d.own_s < start_s { 0.0 } else { d.in_s };
+                        if asked && d.own_s < urgent_s && finish > due && self.server_first(now, gain, &plan) {
+                            plan.miss.push(*d);
+                        }
                     }
-                    plan.late |= finish > d.in_s.max(self.grace());
+                    plan.late |= counts && finish > d.in_s.max(self.grace());
                     continue;
                 }
                 // In steady play most blocks are on their way: who could bring one is looked for when one is not.
@@ -171,7 +197,7 @@ impl Engine {
                 let server_s = self.servers.time_for(now, plan.miss.len(), &self.config);
                 let spare = server_s + self.config.comfort.as_secs_f64();
                 let surely = finish + self.config.miss_deviations * dev;
-                let misses = surely > d.in_s - spare;
+                let misses = surely > d.in_s - spare && (counts || best.is_none());
                 if misses && self.server_first(now, surely, &plan) {
                     plan.miss.push(*d);
                     // They are the server's, if it may be asked: a peer that began one would mostly be late with it, and
@@ -182,7 +208,7 @@ impl Engine {
                         continue;
                     }
                 }
-                plan.late |= finish > d.in_s.max(self.grace());
+                plan.late |= counts && finish > d.in_s.max(self.grace());
                 let Some(c) = best.and_then(|i| pass.links.get_mut(i)) else { continue };
                 c.eta += c.block_s;
                 if c.room > 0 {
@@ -197,7 +223,7 @@ impl Engine {
         }
         self.playout.late = plan.late;
         self.serve_misses(now, &plan.miss, actions);
-        self.owe(&plan.miss);
+        self.owe(now, &plan.miss, actions);
         for c in &pass.links {
             // Bulk waits on links that still have urgent blocks to be sent; where all urgent ones are under way, only a
             // short queue of bulk stands before the next.
@@ -328,8 +354,8 @@ impl Engine {
         able.map(|l| self.candidate(now, l, pressing, typical)).collect()
     }
 
-    /// When each outstanding request should be answered, seconds from now; sorted by block.
-    fn finishes(&self, now: Instant, typical: f64, all: &mut Vec<(BlockRef, f64)>) {
+    /// When each outstanding request should be answered; sorted by block.
+    fn finishes(&self, now: Instant, typical: f64, all: &mut Vec<(BlockRef, Finish)>) {
         all.clear();
         // A guess about a young link is given time, but not the picture's where a server could bring it.
         let lenient = !(self.position.waits() && self.servers.usable());
@@ -337,22 +363,26 @@ impl Engine {
         for l in self.links.values().filter(|l| !l.asks.is_empty()) {
             let first = l.eta_at(now, 0, typical, &self.config);
             let block_s = self.block_s(now, l, typical);
-            let finish = |i: usize, a: &Ask| first + (i + 1) as f64 * block_s + late(a);
+            let young = self.config.young_deviation.as_secs_f64();
+            let slack = self.config.miss_deviations * l.lateness.mean().map_or(young, |_| l.lateness.dev());
             // What is overdue is expected as late again as it is already.
-            all.extend(l.asks.iter().enumerate().map(|(i, a)| (a.block, finish(i, a))));
+            let finish = |i: usize, a: &Ask| first + (i + 1) as f64 * block_s + late(a);
+            let both = |finish: f64| Finish { finish, surely: finish + slack };
+            all.extend(l.asks.iter().enumerate().map(|(i, a)| (a.block, both(finish(i, a)))));
         }
-        all.sort_unstable_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
+        all.sort_unstable_by(|a, b| a.0.cmp(&b.0).then(a.1.finish.total_cmp(&b.1.finish)));
     }
 
-    /// Seconds until the block should be here from whom it was asked; `None` when it is on nobody's list.
-    fn expected(&self, now: Instant, block: BlockRef, finishes: &[(BlockRef, f64)]) -> Option<f64> {
+    /// When the block should be here from whom it was asked; `None` when it is on nobody's list.
+    fn expected(&self, now: Instant, block: BlockRef, finishes: &[(BlockRef, Finish)]) -> Option<Finish> {
         let cell = self.board.cell(block).filter(|c| !c.free())?;
         let by_server = cell
             .fetch
-            .and_then(|f| self.servers.expected(now, f, self.board.layout().block_range(block).end, &self.config));
+            .and_then(|f| self.servers.expected(now, f, self.board.layout().block_range(block).end, &self.config))
+            .map(|finish| Finish { finish, surely: finish });
         let first = finishes.partition_point(|f| f.0 < block);
         let by_links = finishes.get(first).filter(|f| f.0 == block).map(|f| f.1);
-        by_links.into_iter().chain(by_server).min_by(f64::total_cmp)
+        by_links.into_iter().chain(by_server).min_by(|a, b| a.finish.total_cmp(&b.finish))
     }
 
     pub(super) fn ask_of(&self, link: LinkId, block: BlockRef) -> Option<&Ask> {

@@ -37,6 +37,8 @@ const FAILED_MOST: usize = 64;
 const FAILURES_MOST: usize = 5;
 /// A piece waits no longer than this for a suspicion to be settled.
 const HOLD_MOST: Duration = Duration::from_secs(3);
+/// A suspicion that was not settled by then holds nothing up any more: the piece in question may not be to be had.
+const DOUBT_MOST: Duration = Duration::from_secs(20);
 /// Where at least this share of the links had no part in a failed piece, it is fetched from them alone.
 const CLEAN_ENOUGH: f64 = 0.5;
 /// A copy for which others are to be found than before takes no longer than this: then one link gives it.
@@ -80,10 +82,10 @@ impl Engine {
     fn next_copy(&self, piece: PieceIndex, begun: &Begun, copy: Option<&Copy>) -> (Mode, Vec<bool>) {
         let failures = self.board.retries().get(piece).map_or(0, |r| r.failures);
         let earlier = self.trust.failed.get(&piece).map_or(&[][..], |f| f);
-        let plan = if failures == 0 {
+        let plan = if failures == 0 && self.board.retries().iter().count() < FAILED_MOST {
             let givers: Vec<Option<Giver>> = begun.cells.iter().map(|c| c.here).collect();
             evidence::without(&givers, &self.less_trusted(piece, &givers))
-        } else if let Some(copy) = copy.filter(|_| earlier.len() == failures as usize) {
+        } else if let Some(copy) = copy.filter(|_| failures > 0 && earlier.len() == failures as usize) {
             evidence::weigh(&earlier.iter().chain([copy]).collect::<Vec<_>>())
         } else {
             return (Mode::Alone(None), Vec::new());
@@ -131,7 +133,8 @@ impl Engine {
     /// Whether the piece, whole now, waits until it is known who of its givers lied: what a liar gave of it is then asked for
     /// again, instead of the whole piece after one more failure.
     pub(super) fn hold(&mut self, now: Instant, piece: PieceIndex) -> bool {
-        if self.board.retries().is_empty() || self.board.failed(piece) {
+        let open = self.board.retries().iter().any(|(_, r)| now.since(r.at) < DOUBT_MOST);
+        if !open || self.board.failed(piece) {
             return false;
         }
         let since = *self.trust.held.entry(piece).or_insert(now);

@@ -163,22 +163,24 @@ fn flow(ui: &mut Ui, stream: &StreamView, t: &Tokens, height: f32) {
         None if e.origins == 0 => "No server to bid to".to_owned(),
         None => "No bid needed so far".to_owned(),
     };
-    ui.horizontal(|ui| {
-        ui.set_height(theme::BODY);
-        ui.label(theme::words(bid, theme::SMALL, t.text_soft));
-    });
     let held = match e.peer_budget {
-        Some(budget) => format!("Peers held to {}", fmt::rate(budget as f64)),
+        Some(budget) => format!(
+            "Peers held to {} so that the server's {} arrive",
+            fmt::rate(budget as f64),
+            fmt::rate(e.server_share as f64)
+        ),
         None => "Peers unthrottled".to_owned(),
     };
-    let sent = format!("sent {} · {}", fmt::bytes(e.totals.uploaded), fmt::rate(e.upload_rate));
-    ui.horizontal(|ui| {
-        ui.set_height(theme::BODY);
-        ui.label(theme::words(held, theme::SMALL, t.text_dim));
-        ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
-            ui.label(theme::words(sent, theme::SMALL, t.text_dim));
+    let sent = format!("Sent {} · {}", fmt::bytes(e.totals.uploaded), fmt::rate(e.upload_rate));
+    // A row each, always: what comes and goes within a second must not push all below it about.
+    for (text, color) in
+        [(bid, t.text_soft), (held, if e.peer_budget.is_some() { t.text_soft } else { t.text_dim }), (sent, t.text_dim)]
+    {
+        ui.horizontal(|ui| {
+            ui.set_height(theme::BODY);
+            ui.add(egui::Label::new(theme::words(text, theme::SMALL, color)).truncate());
         });
-    });
+    }
 }
 
 fn lines(ui: &mut Ui, first: &str, rest: &[String], t: &Tokens) {

@@ -236,6 +236,20 @@ fn the_panel_opens_with_its_numbers() {
 }
 
 #[test]
+fn the_panel_says_while_peers_are_held_for_the_server() {
+    let mut p = playing(PlayState::Playing);
+    if let Some(s) = &mut p.stream {
+        let held = EngineSnapshot { peer_budget: Some(1_200_000), server_share: 800_000, ..(*s.engine).clone() };
+        s.engine = Arc::new(held);
+    }
+    let (mut h, _fake) = window(film(p));
+    h.key_press(Key::I);
+    h.run_steps(4);
+    h.get_by_label("Peers held to 1.2 MB/s so that the server's 800 kB/s arrive");
+    assert!(h.query_by_label("Peers unthrottled").is_none());
+}
+
+#[test]
 fn in_a_narrow_window_the_panel_is_a_sheet() {
     let (mut h, _fake) = sized(film(playing(PlayState::Paused)), 800.0, 500.0);
     h.key_press(Key::I);

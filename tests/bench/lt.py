@@ -91,6 +91,7 @@ def fetch(torrent, folder, *peers):
     say(start, end_cpu, h.status().total_payload_download / 1e6, rss)
 
 
-if len(sys.argv) < 2 or sys.argv[1] not in ("make", "seed", "fetch"):
-    sys.exit(__doc__)
-{"make": make, "seed": seed, "fetch": fetch}[sys.argv[1]](*sys.argv[2:])
+if __name__ == "__main__":
+    if len(sys.argv) < 2 or sys.argv[1] not in ("make", "seed", "fetch"):
+        sys.exit(__doc__)
+    {"make": make, "seed": seed, "fetch": fetch}[sys.argv[1]](*sys.argv[2:])

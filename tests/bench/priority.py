@@ -25,8 +25,8 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 PEERS, DOWN, UP = int(os.environ.get("PEERS", 20)), int(os.environ.get("DOWN", 10000)), int(os.environ.get("UP", 5000))
 DELAY, QUEUE = os.environ.get("DELAY", "10"), os.environ.get("QUEUE", "150")
 MIB, PIECE = 64, 256 * 1024
-# 2 MB that no peer has, in the middle of a film of 4 Mbit/s.
-HOLE, HOLE_LEN, SECONDS = 30 << 20, 2 << 20, 128.0
+# 2 MB that no peer has, in the middle of a film of 8 Mbit/s: two seconds of it, all of which the picture waits for.
+HOLE, HOLE_LEN, SECONDS = 30 << 20, 2 << 20, 64.0
 PLAYER, WEB, SEED = "10.78.0.4", "10.78.0.3", "10.78.1."
 
 
@@ -46,8 +46,9 @@ def seeds(torrent, folder, count):
         p.flags &= ~(lt.torrent_flags.auto_managed | lt.torrent_flags.paused)
         # They are to give, not to ask us for the hole.
         p.flags |= lt.torrent_flags.no_verify_files | lt.torrent_flags.upload_mode
-        running.append(s.add_torrent(p))
-    while not all(t.status().num_pieces == sum(have) for t in running):
+        # The session ends with its last name.
+        running.append((s, s.add_torrent(p)))
+    while not all(t.status().num_pieces == sum(have) for _, t in running):
         time.sleep(0.1)
     print("ready", flush=True)
     sys.stdin.read()

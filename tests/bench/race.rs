@@ -14,7 +14,7 @@ use super::{Common, Session};
 
 /// What is raced for.
 #[derive(Args)]
-pub struct Race {
+pub struct Goal {
     /// Length of the film in seconds.
     #[arg(long)]
     duration: f64,
@@ -33,8 +33,8 @@ pub struct Race {
 /// Totals over time, as often as the stream tells them.
 struct Log {
     start: Instant,
-    /// Milliseconds since the start; bytes of peers and of servers so far; what peers are held to.
-    rows: Vec<(u64, u64, u64, Option<u64>)>,
+    /// Milliseconds since the start; bytes of peers and of servers so far; what peers are held to; requests in flight.
+    rows: Vec<(u64, u64, u64, Option<u64>, u32)>,
 }
 
 impl Log {
@@ -50,26 +50,27 @@ impl Log {
             }
             let (t, e) = (status.engine.totals, &status.engine);
             if self.rows.last().is_none_or(|r| (r.1, r.2) != (t.swarm, t.server)) {
-                self.rows.push((self.start.elapsed().as_millis() as u64, t.swarm, t.server, e.peer_budget));
+                let asked = e.links.iter().map(|l| l.in_flight).sum();
+                self.rows.push((self.start.elapsed().as_millis() as u64, t.swarm, t.server, e.peer_budget, asked));
             }
         }
     }
 }
 
 /// Runs it; the last line says when the range was asked for and when it was here.
-pub fn run(c: &Common, race: &Race) {
+pub fn run(c: &Common, goal: &Goal) {
     let s = Session::start(c);
     let reader = s.reader();
     let len = reader.len();
-    s.stream.timeline(Arc::new(Timeline::linear(MediaTime::from_secs_f64(race.duration), len)));
+    s.stream.timeline(Arc::new(Timeline::linear(MediaTime::from_secs_f64(goal.duration), len)));
     let mut log = Log { start: Instant::now(), rows: Vec::new() };
-    log.watch(&s, MediaTime::ZERO, Phase::Paused, race.before, || false);
+    log.watch(&s, MediaTime::ZERO, Phase::Paused, goal.before, || false);
     let links = s.stream.status().peers.len();
     let (asked, here) = (log.start.elapsed(), Arc::new(AtomicBool::new(false)));
-    let at = MediaTime::from_secs_f64(race.at as f64 / len as f64 * race.duration);
+    let at = MediaTime::from_secs_f64(goal.at as f64 / len as f64 * goal.duration);
     s.stream.playhead(at, Phase::Seeking);
     let (mut demux, flag) = (reader.reopen(), here.clone());
-    let (from, mut left) = (race.at, race.len);
+    let (from, mut left) = (goal.at, goal.len);
     let start = log.start;
     let reads = std::thread::spawn(move || {
         demux.seek(SeekFrom::Start(from)).unwrap();
@@ -87,7 +88,7 @@ pub fn run(c: &Common, race: &Race) {
     log.watch(&s, at, Phase::Seeking, c.limit, || here.load(Ordering::Acquire));
     assert!(here.load(Ordering::Acquire), "the range took longer than {} s", c.limit);
     let came = reads.join().unwrap();
-    log.watch(&s, at, Phase::Paused, race.after, || false);
+    log.watch(&s, at, Phase::Paused, goal.after, || false);
     let more = json!({
         "took_s": (came - asked).as_secs_f64(), "asked_ms": asked.as_millis() as u64, "came_ms": came.as_millis() as u64,
         "links": links, "rows": log.rows,

@@ -63,7 +63,7 @@ enum What {
         #[command(flatten)]
         common: Common,
         #[command(flatten)]
-        race: race::Race,
+        goal: race::Goal,
     },
     /// Serve what lies in the cache folder, until standard input ends.
     Seed(Common),
@@ -100,7 +100,7 @@ fn main() {
     match cli.what {
         Some(What::Fetch(c)) => fetch(&c),
         Some(What::Play { common, duration, for_s, seek_every }) => play(&common, duration, for_s, seek_every),
-        Some(What::Race { common, race }) => race::run(&common, &race),
+        Some(What::Race { common, goal }) => race::run(&common, &goal),
         Some(What::Seed(c)) => seed(&c),
         // Run along with all other benches it has nothing to transfer.
         None if cli.bench => {}

@@ -233,8 +233,8 @@ fn an_answer_that_comes_byte_by_byte_holds_nothing_up() {
         Ok(())
     });
     Shelf::new().play(&tracker, |v| Tracker::count(&v.sent) > 80);
-    // It is waited for, not asked again beside that.
-    assert!(Tracker::count(&tracker.visits.requests) <= 3, "{:?}", tracker.visits);
+    // It is waited for, and asked again only after it was given up: every 23 s at most, in a play of three minutes at most.
+    assert!(Tracker::count(&tracker.visits.requests) <= 10, "{:?}", tracker.visits);
 }
 
 /// 80,000 addresses, all of them of somebody who listens.
@@ -258,7 +258,9 @@ fn of_a_flood_of_peers_few_are_dialled() {
     let seen = crowd.seen.clone();
     shelf.play(&tracker, move |v| once_over(v) && Seen::get(&seen.links) > 20);
     let dialled = Seen::get(&crowd.seen.links);
-    assert!(dialled <= 500, "{dialled} were dialled");
-    // An interval of a second is not kept.
-    assert!(Tracker::count(&tracker.visits.requests) <= 3, "{:?}", tracker.visits);
+    println!("{dialled} were dialled");
+    // 500 are taken of one answer; who is let go may be dialled once more.
+    assert!(dialled <= 1000, "{dialled} were dialled");
+    // An interval of a second is not kept: it is told of start, completion and end, and asked for a scrape each time.
+    assert!(Tracker::count(&tracker.visits.requests) <= 6, "{:?}", tracker.visits);
 }

@@ -123,7 +123,7 @@ impl Experiment {
 
 /// Runs one world to its end and counts it each second.
 fn play(scenario: &Scenario, seed: u64, what: &str, plan: &mut Plan) -> Result<(Vec<Census>, Report), ExperimentError> {
-    let mut world = World::new(scenario, Options { seed, ..Options::default() })?;
+    let mut world = World::new(scenario, Options { seed, threads: threads(scenario), ..Options::default() })?;
     let seconds = scenario.seconds.ceil() as u64;
     let mut counts = vec![world.census()];
     for second in 1..=seconds {
@@ -135,6 +135,14 @@ fn play(scenario: &Scenario, seed: u64, what: &str, plan: &mut Plan) -> Result<(
         }
     }
     Ok((counts, world.finish()))
+}
+
+/// Worlds of this many nodes are worth two threads; what happens in them is the same for any number.
+const LARGE: u32 = 300;
+
+fn threads(scenario: &Scenario) -> usize {
+    let large = scenario.groups.iter().map(|g| g.count).sum::<u32>() >= LARGE;
+    if large { std::thread::available_parallelism().map_or(1, usize::from) } else { 1 }
 }
 
 /// A seed for the `k`-th world of an experiment: far from those of its neighbours.

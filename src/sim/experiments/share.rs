@@ -68,7 +68,7 @@ pub(super) fn shares(us: &[f64], seconds: f64, plan: &mut Plan) -> Result<Vec<Sh
 
 pub(super) fn run(plan: &mut Plan) -> Result<Findings, ExperimentError> {
     let us: &[f64] = if plan.quick { &[0.5, 1.0, 1.5, 2.0] } else { &[0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0] };
-    let all = shares(us, if plan.quick { 120.0 } else { 600.0 }, plan)?;
+    let all = shares(us, if plan.quick { 300.0 } else { 600.0 }, plan)?;
     let mut table = Table::new("share", &["u", "server_share", "bound", "random_order", "stalled_s"]);
     for s in &all {
         let cells = [s.u, s.server_share, s.bound, s.random_order, s.stalled_s].map(|x| Cell::Number(x, 4));

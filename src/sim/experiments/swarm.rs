@@ -58,10 +58,10 @@ impl Swarm {
             up_most: 1.6 * mean,
             either: true,
             down: 20.0 * MBIT_S,
-            delay_ms: 5.0,
+            delay_ms: 15.0,
             delay_ms_most: 40.0,
             links: 25,
-            viewing: Viewing { leaves: true, ahead: 7.5, ..Viewing::default() },
+            viewing: Viewing { leaves: true, ahead: 15.0, ..Viewing::default() },
             ..Group::default()
         }
     }
