@@ -4,7 +4,7 @@
 //! only what `stream`, `swarm` and `origin` do with sockets and disks is replaced, by [`World`]. Peers with other habits (slow,
 //! silent, lying, pulsing) are scripts. Time is virtual, all chance comes from one seed.
 //!
-//! Where to look: how time goes on many threads in `shard`, who comes, meets and goes in `node`, links in `ends`, access links in
+//! Where to look: how time goes on many threads in `shard`, who comes and goes in `node`, who meets whom in `meet`, links in `ends`, access links in
 //! `net`, messages in `mail`, what an engine says in `carry`, a viewer in `player`, foreign peers in `script`, the server in `web`
 //! and its allocation in `origin`, what must always hold in `watch`, what was forecast and what came in `record`.
 
@@ -19,6 +19,7 @@ mod film;
 pub mod fluid;
 mod host;
 mod mail;
+mod meet;
 mod net;
 mod node;
 mod origin;

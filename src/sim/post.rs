@@ -113,9 +113,11 @@ impl Post {
         Some(entry.step)
     }
 
-    /// Nothing of what was before the node will happen: it went.
+    /// Nothing of what the node had before it will happen: it went. Letters still come: who writes them is to be told.
     pub fn clear(&mut self) {
-        self.heap = BinaryHeap::new();
+        let node = self.node;
+        self.heap.retain(|e| e.from != node);
+        self.heap.shrink_to_fit();
     }
 }
 

@@ -326,10 +326,11 @@ impl Watch {
         player.seconds_to(at) < self.config.urgent.as_secs_f64() + CLOCK_SLACK
     }
 
-    /// Whether every wanted block is here or asked for.
+    /// Whether every wanted block that somebody has is here or asked for.
     fn nothing_else(&self, store: &Store, player: Option<&Player>) -> bool {
         let from = player.map_or(0, |p| self.layout.piece_at(p.offset()).0);
-        !(from..self.layout.piece_count()).map(PieceIndex).any(|p| self.free_block(p, store).is_some())
+        let had = |p: &PieceIndex| self.links.values().any(|k| k.has.contains(*p));
+        !(from..self.layout.piece_count()).map(PieceIndex).filter(had).any(|p| self.free_block(p, store).is_some())
     }
 
     /// A block of the piece that is neither here nor asked of anybody.
