@@ -47,6 +47,8 @@ const CALM_SPAN: Duration = Duration::from_secs(2);
 const CALM_PROBE: Duration = Duration::from_secs(6);
 /// What of the arrivals must go on. Below it what is counted is noise of a few blocks.
 const CALM_KEEPS: f64 = 0.95;
+/// Of links that take longer for a block on average nothing is held back: the pause between two blocks would show.
+const CALM_BLOCK: Duration = Duration::from_millis(400);
 /// Until it is tried again. What a try costs a swarm at its end is a tenth of its rate for as long as it takes.
 const CALM_REST: Duration = Duration::from_secs(120);
 /// A request held up for this long no longer counts against what may be asked under a hold: its peer may be gone.
@@ -140,7 +142,7 @@ struct Demand {
     need: f64,
     peers: f64,
     server: f64,
-    /// Whether there is a server to need.
+    /// Whether there is a server to need, and peers fast enough that one block less of each is nothing.
     served: bool,
 }
 
@@ -243,7 +245,10 @@ impl Engine {
     pub(super) fn prioritise(&mut self, now: Instant, actions: &mut Vec<Action>) {
         let (peers, server) = self.priority.flow.fold(now, self.totals.swarm, self.totals.server);
         let need = if self.config.priority { self.server_need(now) } else { 0.0 };
-        let served = self.config.priority && self.servers.usable();
+        // Of slow links each block counts: they are at their end, not the line.
+        let links = self.links.values().filter(|l| l.serves()).count() as f64;
+        let fast = peers > links * f64::from(BLOCK_LEN) / CALM_BLOCK.as_secs_f64();
+        let served = self.config.priority && self.servers.usable() && fast;
         self.priority.step(now, Demand { need, peers, server, served }, &self.config);
         self.squeeze(now);
         // The user's limit is for all that comes in: peers have what the server leaves.

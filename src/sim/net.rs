@@ -366,7 +366,7 @@ impl Net {
         a.read_at = None;
         let mut found = None;
         while found.is_none() {
-            let Some(key) = self.access[node as usize].kept.pop_front() else { return None };
+            let key = self.access[node as usize].kept.pop_front()?;
             found = self.lane(key).and_then(|l| l.kept.pop_front()).map(|p| (key, p));
         }
         let (key, parcel) = found?;
