@@ -41,12 +41,16 @@ const AFTERMATH: Duration = Duration::from_millis(2200);
 const ENOUGH: f64 = 0.9;
 /// A budget above this share of the capacity is no hold.
 const LOOSE: f64 = 0.9;
-/// After this time it shows whether less asked for is less received.
-const CALM_PROBE: Duration = Duration::from_millis(1500);
+/// Arrivals are averaged over this to tell whether less asked for is less received: a busy machine reads in bursts.
+const CALM_SPAN: Duration = Duration::from_secs(2);
+/// After this time it shows.
+const CALM_PROBE: Duration = Duration::from_secs(6);
 /// What of the arrivals must go on. Below it what is counted is noise of a few blocks.
 const CALM_KEEPS: f64 = 0.95;
-/// Until it is tried again. What a try costs a swarm at its end is a tenth of a second and a half.
-const CALM_REST: Duration = Duration::from_secs(60);
+/// Of links that take longer for a block on average nothing is held back: the pause between two blocks would show.
+const CALM_BLOCK: Duration = Duration::from_millis(400);
+/// Until it is tried again. What a try costs a swarm at its end is a tenth of its rate for as long as it takes.
+const CALM_REST: Duration = Duration::from_secs(120);
 /// A request held up for this long no longer counts against what may be asked under a hold: its peer may be gone.
 const STUCK: Duration = Duration::from_secs(3);
 
@@ -65,6 +69,9 @@ pub(super) struct Priority {
     rest: Option<Instant>,
     futile: u32,
     calm: Option<Calm>,
+    /// Arrivals over [`CALM_SPAN`], and when that was brought up to date.
+    smooth: f64,
+    smoothed: Instant,
     /// No calm before.
     busy: Option<Instant>,
     /// What the server is to bring soon and was not asked for yet: seconds to its deadline, bytes. Sorted.
@@ -135,7 +142,7 @@ struct Demand {
     need: f64,
     peers: f64,
     server: f64,
-    /// Whether there is a server to need.
+    /// Whether there is a server to need, and peers fast enough that one block less of each is nothing.
     served: bool,
 }
 
@@ -169,11 +176,11 @@ impl Priority {
             hold.budget = budget;
             hold.left = self.capacity - budget;
         }
-        let lost = hold.peers - d.peers;
-        let gained = d.server - hold.server;
         if d.server > hold.best * GROWTH {
             (hold.best, hold.grew) = (d.server, now);
         }
+        // What it once gained shows what it is good for, whatever holds the server up since.
+        let (lost, gained) = (hold.peers - d.peers, hold.best - hold.server);
         let judged = now.since(hold.since) >= PROBE && now.since(hold.grew) >= PLATEAU;
         let useless = judged && d.need > ENOUGH * d.server && gained < GAIN * lost;
         if judged && !useless {
@@ -191,13 +198,15 @@ impl Priority {
 
     /// Whether the peers are asked for less than they would take.
     fn calm_down(&mut self, now: Instant, d: Demand, full: bool) {
-        let arriving = d.peers + d.server;
+        let dt = now.since(self.smoothed).as_secs_f64();
+        self.smoothed = now;
+        self.smooth += (1.0 - (-dt / CALM_SPAN.as_secs_f64()).exp()) * (d.peers + d.server - self.smooth);
         let settled = self.hold.is_none() && self.released.is_none_or(|t| now.since(t) >= AFTERMATH);
         match &self.calm {
             None if d.served && full && settled && self.busy.is_none_or(|t| t <= now) => {
-                self.calm = Some(Calm { since: now, before: arriving });
+                self.calm = Some(Calm { since: now, before: self.smooth });
             }
-            Some(c) if settled && now.since(c.since) >= CALM_PROBE && arriving < CALM_KEEPS * c.before => {
+            Some(c) if settled && now.since(c.since) >= CALM_PROBE && self.smooth < CALM_KEEPS * c.before => {
                 self.calm = None;
                 self.busy = Some(now + CALM_REST);
             }
@@ -236,7 +245,10 @@ impl Engine {
     pub(super) fn prioritise(&mut self, now: Instant, actions: &mut Vec<Action>) {
         let (peers, server) = self.priority.flow.fold(now, self.totals.swarm, self.totals.server);
         let need = if self.config.priority { self.server_need(now) } else { 0.0 };
-        let served = self.config.priority && self.servers.usable();
+        // Of slow links each block counts: they are at their end, not the line.
+        let links = self.links.values().filter(|l| l.serves()).count() as f64;
+        let fast = peers > links * f64::from(BLOCK_LEN) / CALM_BLOCK.as_secs_f64();
+        let served = self.config.priority && self.servers.usable() && fast;
         self.priority.step(now, Demand { need, peers, server, served }, &self.config);
         self.squeeze(now);
         // The user's limit is for all that comes in: peers have what the server leaves.
