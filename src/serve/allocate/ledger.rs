@@ -265,10 +265,12 @@ impl Ledger {
             self.second = now;
             if let Some(capacity) = self.config.capacity {
                 // A crowd that came at once was promised ahead; the shares are smaller until that is carried, or all would wait
-                // for it from then on.
+                // for it from then on. Where shares are below a block, what may be promised is the limit anyway.
                 let ahead = self.promised.saturating_sub(capacity / 2);
+                let whole = self.level.height().is_some_and(|h| h >= QUANTUM);
                 let rate = self.rate(capacity);
-                self.level.set_capacity(rate - (ahead / 2).min(rate / 2));
+                let less = if whole { (ahead / 2).min(rate / 4) } else { 0 };
+                self.level.set_capacity(rate - less);
             }
         }
     }

@@ -195,7 +195,6 @@ impl<W> Queue<W> {
         let earned = now.since(self.at).as_secs_f64() * self.bytes_per_s;
         self.tokens = (self.tokens + earned).min(self.burst());
         self.at = self.at.max(now);
-        let lag = self.lag();
         for ring in &mut self.rings {
             while let Some((tag, flow)) = ring.waiting.first().copied() {
                 let Some(turns) = ring.flows.get_mut(&flow) else {
@@ -227,7 +226,7 @@ impl<W> Queue<W> {
                 } else {
                     ring.idle.insert(entry)
                 };
-                ring.tell(tag, lag);
+                ring.tell(tag);
             }
         }
     }
@@ -263,7 +262,7 @@ impl Ring {
             turns.tag = start + bytes;
         }
         self.idle.insert((start + bytes, flow));
-        self.tell(start, lag);
+        self.tell(start);
     }
 
     fn join(&mut self, flow: Flow, ticket: Ticket, lag: u64) {
@@ -285,11 +284,12 @@ impl Ring {
         turns.tag
     }
 
-    /// Time passes as tags are served. Forgets flows that a new one would not differ from.
-    fn tell(&mut self, tag: u64, lag: u64) {
+    /// Time passes as tags are served. Forgets flows that a new one would not differ from, whatever the lag then is: who was
+    /// forgotten sooner would come back with what it already had.
+    fn tell(&mut self, tag: u64) {
         self.clock = self.clock.max(tag);
         while let Some((tag, flow)) = self.idle.first().copied() {
-            if tag.saturating_add(lag) > self.clock && self.idle.len() <= IDLE_MOST {
+            if tag.saturating_add(LAG) > self.clock && self.idle.len() <= IDLE_MOST {
                 break;
             }
             self.idle.pop_first();
