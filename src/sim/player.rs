@@ -162,7 +162,7 @@ impl Player {
             let end = store.run_end(self.offset());
             let limit = self.time_of(end);
             let to = (self.media + dt).min(limit.max(self.media));
-            self.show(to, store);
+            self.show(to, end, store);
             self.seen.played += to.as_secs_f64() - self.media.as_secs_f64();
             let spent = Duration::from_micros((to.0 - self.media.0).max(0) as u64);
             self.media = to;
@@ -178,10 +178,11 @@ impl Player {
         self.at = now;
     }
 
-    /// The bytes up to this time go to the screen.
-    fn show(&mut self, to: MediaTime, store: &Store) {
+    /// The bytes up to this time go to the screen, as far as they may be played: between two points of the index the first byte
+    /// of the next is the first that is needed, though the clock is not there yet.
+    fn show(&mut self, to: MediaTime, end: u64, store: &Store) {
         let from = self.offset().max(self.shown_to);
-        let upto = self.film.timeline.offset_of(to).min(self.film.layout.total_len());
+        let upto = self.film.timeline.offset_of(to).min(end);
         if upto > from {
             let range = ByteRange::new(from, upto);
             if store.lie_in(range) != 0 {
