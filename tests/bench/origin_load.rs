@@ -358,9 +358,6 @@ async fn load(load: &Load) -> bool {
             |small: bool| -> Vec<f64> { (0..load.viewers).filter(|i| modest(*i) == small).map(|i| bytes[i]).collect() };
         let fair = [jain(&of(false)), if load.modest > 0 { jain(&of(true)) } else { 1.0 }];
         let modest_got = of(true).iter().sum::<f64>() * 8.0 / took / of(true).len().max(1) as f64 / (even * 0.5);
-        let mut large = of(false);
-        large.sort_by(f64::total_cmp);
-        let kbit = |p| percentile(&large, p) * 8.0 / took / 1e3;
         let (rss, peak) = server.memory();
         let p99 = percentile(&bids, 0.99);
         println!("{name}:");
