@@ -151,6 +151,11 @@ impl Priority {
         self.hold.as_ref()
     }
 
+    /// Whether so many bytes per second are about all that the access link was ever seen to carry.
+    pub fn is_full(&self, arriving: f64, config: &Config) -> bool {
+        arriving > config.link_full * self.capacity
+    }
+
     /// One tick: what the peers are to be held to for the server's sake.
     fn step(&mut self, now: Instant, d: Demand, config: &Config) {
         self.measure(now, d);

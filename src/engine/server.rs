@@ -303,6 +303,10 @@ impl Engine {
     /// all that is urgent for one that is not. All that is asked for early is what a peer might have brought.
     fn lead(&self, now: Instant) -> f64 {
         let urgent = self.config.urgent.as_secs_f64();
+        // What a server sent alone it will not send beside peers who fill the access link.
+        if self.priority.is_full(self.swarm_gauge.get() + self.server_gauge.get(), &self.config) {
+            return urgent;
+        }
         let line = self.position.line(&self.config);
         let pace = line.file_len() as f64 / line.duration().as_secs_f64().max(1.0);
         let of = |o: &OriginState| {

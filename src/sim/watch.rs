@@ -23,6 +23,8 @@ const IDLE_MOST: Duration = Duration::from_secs(4);
 /// The block that the clock needs next may be asked of nobody for so long: a server may be about to be asked.
 const HOLE_MOST: Duration = Duration::from_secs(6);
 const DUE_SOON: f64 = 10.0;
+/// The same with a server at hand: it is asked only once what it has to bring presses.
+const DUE_SOON_OF_SERVERS: f64 = 3.0;
 /// The engine's clock runs on between two tellings; the world's is exact.
 const CLOCK_SLACK: f64 = 0.25;
 /// Faults kept in words; more are only counted.
@@ -69,6 +71,8 @@ pub(super) struct Watch {
     fetching: BTreeMap<FetchId, (OriginId, ByteRange)>,
     /// What each bidding origin granted and was not asked for yet, bits, and until when that may be asked for.
     granted: BTreeMap<OriginId, (u64, Instant)>,
+    /// A server can be asked.
+    served: bool,
     failed: BTreeSet<PieceIndex>,
     books: Totals,
     ended: bool,
@@ -87,6 +91,7 @@ impl Watch {
             asked: BTreeMap::new(),
             fetching: BTreeMap::new(),
             granted: BTreeMap::new(),
+            served: false,
             failed: BTreeSet::new(),
             books: Totals::default(),
             ended: false,
@@ -208,9 +213,13 @@ impl Watch {
                 let left = self.granted.get(origin).filter(|g| g.1 >= now).map_or(0, |g| g.0);
                 self.granted.insert(*origin, (left + *bits, *expires));
             }
-            Event::OriginUp { origin, bidding: Some(true), .. } => {
-                self.granted.insert(*origin, (0, Instant::ZERO));
+            Event::OriginUp { origin, bidding, .. } => {
+                self.served = true;
+                if *bidding == Some(true) {
+                    self.granted.insert(*origin, (0, Instant::ZERO));
+                }
             }
+            Event::OriginDown { .. } => self.served = false,
             Event::Playhead { phase, .. } => self.ended = *phase == Phase::Ended,
             _ => {}
         }
@@ -445,7 +454,8 @@ impl Watch {
             }
         }
         // What is due later may wait for its turn among the rarest.
-        let free = next.filter(|_| next_in < DUE_SOON).and_then(|p| self.free_block(p, store));
+        let soon = if self.served { DUE_SOON_OF_SERVERS } else { DUE_SOON };
+        let free = next.filter(|_| next_in < soon).and_then(|p| self.free_block(p, store));
         let had = free.filter(|b| self.links.values().any(|k| !k.choked && k.has.contains(b.piece)));
         let since = match (had, self.hole) {
             (Some(block), Some((b, since))) if b == block => since,
