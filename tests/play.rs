@@ -9,6 +9,8 @@ mod support;
 mod made;
 #[path = "play/openings.rs"]
 mod openings;
+#[path = "play/origins.rs"]
+mod origins;
 #[path = "play/servers.rs"]
 mod servers;
 #[path = "play/swarm.rs"]

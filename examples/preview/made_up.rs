@@ -227,6 +227,7 @@ fn stream(name: &str, t: f64) -> StreamView {
         ahead_s: if waits { 0.0 } else { 23.4 },
         urgent_s: 3.0,
         window_s: 15.0,
+        servers: Vec::new(),
         waiting: waits.then_some(Waiting {
             piece: PieceIndex(425),
             blocks_here: 3,

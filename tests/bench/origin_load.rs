@@ -303,7 +303,7 @@ async fn load(load: &Load) -> bool {
         lapsed: AtomicU64::new(0),
     });
     let even = load.capacity as f64 * 1e6 / load.viewers as f64;
-    let modest = |i: usize| load.modest > 0 && i % load.modest == 0;
+    let modest = |i: usize| load.modest > 0 && i.is_multiple_of(load.modest);
     let (start, _) = server.memory();
     for index in 0..load.viewers {
         let need = even * if modest(index) { 0.5 } else { load.need };

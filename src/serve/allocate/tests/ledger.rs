@@ -129,11 +129,11 @@ fn bidding_five_times_a_second_gains_nothing() {
     let mut sums = [0u64; 5];
     for step in 0..200 {
         let now = at(step as f64 * 0.2);
-        for i in 0..5 {
+        for (i, sum) in sums.iter_mut().enumerate() {
             // The first bids at each step, the others at each fifth.
             if i == 0 || step % 5 == i {
                 let g = l.bid(now, who(i as u128), &bid(20 * MBIT)).unwrap();
-                sums[i] += if step >= 50 { g.bits } else { 0 };
+                *sum += if step >= 50 { g.bits } else { 0 };
                 spend(&mut l, now, i as u128, &g, g.bits);
             }
         }

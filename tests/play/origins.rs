@@ -1,0 +1,133 @@
+//! With origins that take bids: what they grant is what they send, one that dies is left, and what it owed comes of another.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::Shelf;
+use crate::support::frames::{assert_same, reference};
+use crate::support::player::Home;
+use crate::support::process::Guard;
+use crate::support::seed::Seed;
+use crate::support::{TempDir, free_port, media, temp_dir, text, wait_for};
+
+/// Generous: only a hang reaches it.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A running `sluicegate serve`.
+struct Origin {
+    port: u16,
+    guard: Guard,
+    _home: TempDir,
+}
+
+impl Origin {
+    fn start(args: &[&str]) -> Origin {
+        let (home, port) = (temp_dir(), free_port());
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sluicegate"));
+        command.env_clear().env("HOME", home.path()).current_dir(home.path());
+        command.args(["serve", "--listen", &format!("127.0.0.1:{port}")]).args(args);
+        let mut guard = Guard::spawn(&mut command, Some(&home.path().join("log")));
+        wait_for("the origin", LIMIT, || {
+            assert!(guard.runs(), "the origin ended: {}", guard.log());
+            guard.log().contains("serving").then_some(())
+        });
+        Origin { port, guard, _home: home }
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}/{path}", self.port)
+    }
+
+    /// The value of a counter or gauge of `/metrics`, as its line begins.
+    fn counts(&self, name: &str) -> f64 {
+        let mut tcp = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        tcp.set_read_timeout(Some(LIMIT)).unwrap();
+        tcp.write_all(b"GET /metrics HTTP/1.1\r\nHost: o\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        tcp.read_to_string(&mut answer).unwrap();
+        let line = answer.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no {name} in {answer}")).trim().parse().unwrap()
+    }
+}
+
+/// Bytes that were sent without a grant, and with one.
+fn sent(o: &Origin) -> [f64; 2] {
+    ["Leftover", "Granted"].map(|class| o.counts(&format!("sluicegate_sent_bytes_total{{class=\"{class}\"}}")))
+}
+
+#[test]
+fn an_origin_sends_what_it_granted_and_not_a_byte_more() {
+    let film = media::mp4();
+    let shelf = Shelf::of(&film);
+    // Enough for the film, and little more: not every bid is granted whole.
+    let origin = Origin::start(&[text(&film), "--capacity", "8 Mbit/s"]);
+    let torrent = shelf.torrent.with_web_seeds(&[origin.url("clip.mp4")]);
+    let played = Home::new().play(torrent.path, ["--no-swarm", "--no-clock", "--frames-md5", "frames.txt"]).ok();
+    assert_same(&played.frames, &reference(&film));
+    let [leftover, granted] = sent(&origin);
+    let server = played.number("/bytes/server");
+    // The probe is a byte, and a range that was cut short may have been on its way.
+    assert!(leftover <= 2.0 && granted >= server, "{leftover} and {granted} for {server}");
+    assert!(origin.counts("sluicegate_bids_total") >= 2.0);
+    let bids = played.report["bids"].as_array().unwrap();
+    let of = |b: &Value, what: &str| b[what].as_f64().unwrap();
+    assert!(bids.iter().all(|b| of(b, "used_bits") <= of(b, "grant_bits")), "{bids:#?}");
+}
+
+#[test]
+fn a_token_in_the_address_opens_files_and_bids() {
+    let film = media::mp4();
+    let shelf = Shelf::of(&film);
+    let origin = Origin::start(&[text(&film), "--token", "open sesame"]);
+    let url = origin.url("clip.mp4").replace("127.0.0.1", "me:open%20sesame@127.0.0.1");
+    let played = Home::new().play(shelf.path(), ["--no-swarm", "--no-clock", "--web-seed", &url]).ok();
+    assert!(played.number("/bytes/server") >= shelf.len() as f64 * 0.9);
+    assert!(origin.counts("sluicegate_bids_total") >= 1.0);
+    assert!(!played.said.contains("sesame"), "{}", played.said);
+}
+
+#[test]
+fn of_two_origins_one_dies_and_the_other_carries_on_without_a_stall() {
+    let film = media::mp4();
+    let shelf = Shelf::of(&film);
+    let args = [text(&film), "--capacity", "16 Mbit/s"];
+    let (first, second) = (Origin::start(&args), Origin::start(&args));
+    let torrent = shelf.torrent.with_web_seeds(&[first.url("clip.mp4"), second.url("clip.mp4")]);
+    let args = ["play", "--headless", text(&torrent.path), "--no-dht", "--no-portmap", "--no-swarm"];
+    let played = Home::new()
+        .run_beside([&args[..], &["--report", "report.json", "--for", "60"]].concat(), |_| {
+            wait_for("bytes of both", LIMIT, || (sent(&first)[1] > 3e5 && sent(&second)[1] > 3e5).then_some(()));
+            first.guard.signal(libc::SIGKILL);
+        })
+        .ok();
+    assert_eq!(played.report["stalls"], serde_json::json!([]), "{:#}", played.report);
+    assert!(played.number("/played_s") > 29.5, "{:#}", played.report);
+}
+
+#[test]
+fn an_origin_that_dies_beside_a_swarm_that_suffices_costs_no_stall() {
+    let film = media::mp4();
+    let shelf = Shelf::of(&film);
+    let origin = Origin::start(&[text(&film), "--capacity", "16 Mbit/s"]);
+    let torrent = shelf.torrent.with_web_seeds(&[origin.url("clip.mp4")]);
+    let seed = Seed::start(&shelf.torrent, None);
+    let peer = seed.addr.to_string();
+    let args = ["play", "--headless", text(&torrent.path), "--no-dht", "--no-portmap", "--peer", &peer];
+    let home = Home::new();
+    let played = home
+        .run_beside([&args[..], &["--report", "report.json", "--for", "60"]].concat(), |player| {
+            // It dies once the swarm carries the film: Transmission lets nobody have anything for up to ten seconds.
+            wait_for("the swarm", LIMIT, || {
+                assert!(player.runs(), "it ended: {}", player.log());
+                (seed.uploaded() > 0 && sent(&origin)[1] > 0.0).then_some(())
+            });
+            origin.guard.signal(libc::SIGKILL);
+        })
+        .ok();
+    assert_eq!(played.report["stalls"], serde_json::json!([]), "{:#}", played.report);
+    assert!(played.number("/played_s") > 29.5 && played.number("/bytes/swarm") > 0.0, "{:#}", played.report);
+}
