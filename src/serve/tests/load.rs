@@ -64,15 +64,23 @@ async fn viewers_that_bid_alike_get_alike_and_get_what_they_were_granted() {
         })
         .collect();
     let sums = || got.iter().map(|g| g.load(Ordering::Relaxed) as f64).collect::<Vec<_>>();
-    while sums().iter().sum::<f64>() < 24e6 {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        assert!(!tasks.iter().any(|t| t.is_finished()), "a viewer failed");
-    }
-    let (sums, took) = (sums(), began.elapsed().as_secs_f64());
+    let have = async |bytes: f64| {
+        while sums().iter().sum::<f64>() < bytes {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            assert!(!tasks.iter().any(|t| t.is_finished()), "a viewer failed");
+        }
+        sums()
+    };
+    // Whoever bids first bids alone, and is granted all it asks for: what counts for fairness comes after everybody is here.
+    let before = have(16e6).await;
+    let (sums, took) = (have(48e6).await, began.elapsed().as_secs_f64());
     for task in tasks {
         task.abort();
     }
-    assert!(jain(&sums) > 0.9, "{sums:?}");
+    let since: Vec<f64> = sums.iter().zip(&before).map(|(s, b)| s - b).collect();
+    // Each viewer reads a range after the other, so that the machine's own unfairness counts as well: tests/bench/origin_load.rs
+    // measures the origin's.
+    assert!(jain(&since) > 0.8, "{since:?}");
     // No more went out, and no more was promised, than the capacity allows: what may be promised ahead, and what lapses.
     let total: f64 = sums.iter().sum();
     assert!(total <= BYTES_PER_S as f64 * (took + 0.1), "{total} in {took} s");
