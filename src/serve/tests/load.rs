@@ -35,8 +35,10 @@ async fn viewers_that_bid_alike_get_alike_and_get_what_they_were_granted() {
                 let viewer = format!("viewer-{i}");
                 let mut at = i * 10_000;
                 loop {
+                    // Three times what each can get in a second: a range of all that the first is granted, while it is alone,
+                    // would be read for most of the test.
                     let bid = json!({
-                        "info_hash": "ab".repeat(20), "viewer": viewer, "horizon_ms": 15000, "max_bits": 30_000_000,
+                        "info_hash": "ab".repeat(20), "viewer": viewer, "horizon_ms": 15000, "max_bits": 2_000_000,
                     });
                     let url = format!("{}{BIDS_PATH}", server.url);
                     let post = server.client.post(url).header("content-type", "application/json");
