@@ -70,8 +70,8 @@ fn an_origin_sends_what_it_granted_and_not_a_byte_more() {
     assert_same(&played.frames, &reference(&film));
     let [leftover, granted] = sent(&origin);
     let server = played.number("/bytes/server");
-    // The probe is a byte, and a range that was cut short may have been on its way.
-    assert!(leftover <= 2.0 && granted >= server, "{leftover} and {granted} for {server}");
+    // The first range is asked for before it is known that this server takes bids: then as much as is left over.
+    assert!(leftover <= 262_146.0 && granted + leftover >= server, "{leftover} and {granted} for {server}");
     assert!(origin.counts("sluicegate_bids_total") >= 2.0);
     let bids = played.report["bids"].as_array().unwrap();
     let of = |b: &Value, what: &str| b[what].as_f64().unwrap();
@@ -86,7 +86,8 @@ fn a_token_in_the_address_opens_files_and_bids() {
     let url = origin.url("clip.mp4").replace("127.0.0.1", "me:open%20sesame@127.0.0.1");
     let played = Home::new().play(shelf.path(), ["--no-swarm", "--no-clock", "--web-seed", &url]).ok();
     assert!(played.number("/bytes/server") >= shelf.len() as f64 * 0.9);
-    assert!(origin.counts("sluicegate_bids_total") >= 1.0);
+    let granted = |b: &Value| b["grant_bits"].as_f64().unwrap() > 0.0;
+    assert!(played.report["bids"].as_array().unwrap().iter().any(granted), "{:#}", played.report);
     assert!(!played.said.contains("sesame"), "{}", played.said);
 }
 
@@ -100,8 +101,11 @@ fn of_two_origins_one_dies_and_the_other_carries_on_without_a_stall() {
     let args = ["play", "--headless", text(&torrent.path), "--no-dht", "--no-portmap", "--no-swarm"];
     let played = Home::new()
         .run_beside([&args[..], &["--report", "report.json", "--for", "60"]].concat(), |_| {
-            wait_for("bytes of both", LIMIT, || (sent(&first)[1] > 3e5 && sent(&second)[1] > 3e5).then_some(()));
-            first.guard.signal(libc::SIGKILL);
+            // Whichever is faster carries most of it: that one dies.
+            let used = wait_for("bytes of one", LIMIT, || {
+                [&first, &second].into_iter().find(|o| sent(o).iter().sum::<f64>() > 1e6)
+            });
+            used.guard.signal(libc::SIGKILL);
         })
         .ok();
     assert_eq!(played.report["stalls"], serde_json::json!([]), "{:#}", played.report);
@@ -120,10 +124,10 @@ fn an_origin_that_dies_beside_a_swarm_that_suffices_costs_no_stall() {
     let home = Home::new();
     let played = home
         .run_beside([&args[..], &["--report", "report.json", "--for", "60"]].concat(), |player| {
-            // It dies once the swarm carries the film: Transmission lets nobody have anything for up to ten seconds.
+            // It dies once the swarm has taken over: Transmission lets nobody have anything for up to ten seconds.
             wait_for("the swarm", LIMIT, || {
                 assert!(player.runs(), "it ended: {}", player.log());
-                (seed.uploaded() > 0 && sent(&origin)[1] > 0.0).then_some(())
+                (seed.uploaded() > 500_000).then_some(())
             });
             origin.guard.signal(libc::SIGKILL);
         })

@@ -70,7 +70,7 @@ pub struct ServeArgs {
     sign: Option<String>,
 
     /// For how long the signed address is good: 90s, 30m, 24h, 7d.
-    #[arg(long = "for", value_name = "TIME", value_parser = lifetime, default_value = "24h", requires = "sign")]
+    #[arg(long = "for", value_name = "TIME", value_parser = lifetime, default_value = "24h", conflicts_with = "paths")]
     sign_for: Duration,
 
     /// The address viewers reach this server at, where that is not what it listens on.
