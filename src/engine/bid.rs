@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use super::agenda::Due;
-use super::server::{Bidding, OriginState};
+use super::origins::{Bidding, OriginState};
 use super::snapshot::{BIDS_KEPT, BidRecord};
 use super::{Action, Bid, Engine};
 use crate::units::{BLOCK_LEN, GrantId, Instant, OriginId};

@@ -5,9 +5,9 @@
 //! events in the same order give the same actions.
 //!
 //! Where to find a rule: deadlines and zones in `zones` and `agenda`, forecasts in `forecast`, the spread of requests in `schedule`,
-//! second requests in `hedge`, rarest first in `ahead` and `availability`, bids in `bid`, ranged GETs in `server`, the
+//! second requests in `hedge`, rarest first in `ahead` and `availability`, bids in `bid`, when a server is asked in `server`, the
 //! peers' receive budget in `priority`, start and rebuffer in `playout`, choking in `upload`, bad pieces in `trust`.
-//! What merely keeps the books is in `board`, `links`, `peers` and `arrivals`.
+//! What merely keeps the books is in `board`, `links`, `peers` and `arrivals`, and of servers in `origins` and `ranges`.
 
 mod agenda;
 mod ahead;
@@ -23,9 +23,11 @@ mod forecast;
 mod grants;
 mod hedge;
 mod links;
+mod origins;
 mod peers;
 mod playout;
 mod priority;
+mod ranges;
 mod retry;
 pub(crate) mod rng;
 mod schedule;
@@ -50,8 +52,8 @@ use availability::Availability;
 use board::Board;
 use forecast::Gauge;
 use links::{Link, Wish};
+use origins::Servers;
 use rng::Rng;
-use server::Servers;
 use snapshot::{BidRecord, Totals};
 use zones::Position;
 

@@ -85,6 +85,10 @@ pub(super) struct Pass {
     /// Links for which urgent blocks are reserved.
     pub held: BTreeSet<LinkId>,
     pub typical: f64,
+    /// Blocks that the swarm is forecast to miss, soonest first.
+    miss: Vec<Due>,
+    /// A block of the window is forecast to be late from peers and server alike.
+    late: bool,
 }
 
 /// When a request should be answered, seconds from now: on average, and all but surely.
@@ -94,17 +98,17 @@ struct Finish {
     surely: f64,
 }
 
-fn of_peer(cell: &Cell) -> bool {
-    matches!(cell.here, Some(Giver::Link(_)))
+/// How a block under way is looked at.
+#[derive(Debug, Clone, Copy)]
+struct Watch {
+    /// What is forecast of peers now will hold when the block is due.
+    counts: bool,
+    /// Its piece is urgent, and peers brought some of it.
+    mixed: bool,
 }
 
-/// What one pass found.
-#[derive(Default)]
-pub(super) struct Plan {
-    /// Blocks that the swarm is forecast to miss, soonest first.
-    pub miss: Vec<Due>,
-    /// A block of the window is forecast to be late from peers and server alike.
-    pub late: bool,
+fn of_peer(cell: &Cell) -> bool {
+    matches!(cell.here, Some(Giver::Link(_)))
 }
 
 impl Engine {
@@ -132,113 +136,151 @@ impl Engine {
         if std::mem::take(&mut self.restart) {
             self.cancel_stale(&agenda, actions);
         }
-        let [urgent_s, comfort_s, start_s] =
-            [self.config.urgent, self.config.comfort, self.config.start].map(|d| d.as_secs_f64());
-        let waits = self.position.waits();
         let missing = agenda.pieces().iter().find(|d| !self.board.is_here(d.piece));
-        let pressing = missing.is_some_and(|d| d.in_s < urgent_s);
+        let pressing = missing.is_some_and(|d| d.in_s < self.config.urgent.as_secs_f64());
         let typical = self.typical_rate(now);
-        let mut pass = Pass { links: self.candidates(now, pressing, typical), held: BTreeSet::new(), typical };
+        let links = self.candidates(now, pressing, typical);
+        let mut pass = Pass { links, held: BTreeSet::new(), typical, miss: Vec::new(), late: false };
         let zones = self.position.zones(now, &self.config);
         if !pressing {
             self.earn(now, &zones, &mut pass, actions);
         }
-        let Scratch { mut able, mut blocks, mut finishes } = std::mem::take(&mut self.passes.scratch);
-        self.finishes(now, typical, &mut finishes);
+        let mut scratch = std::mem::take(&mut self.passes.scratch);
+        self.finishes(now, typical, &mut scratch.finishes);
+        self.spread(now, &agenda, &mut scratch, &mut pass, actions);
+        self.playout.late = pass.late;
+        self.serve_misses(now, &pass.miss, actions);
+        self.owe(now, &pass.miss, actions);
+        self.fill_room(now, &pass, &zones, actions);
+        // What is left is for links that have room before the next pass; in steady play that is nothing.
+        agenda.keep(|p| self.board.has_free(p));
+        let (agenda, held, idle) = (Some(agenda), pass.held, BTreeSet::new());
+        self.passes = Passes { agenda, zones, typical, pressing, held, idle, scratch };
+    }
+
+    /// Walks all that is due: what is under way is watched, what is not is given away.
+    fn spread(
+        &mut self,
+        now: Instant,
+        agenda: &Agenda,
+        scratch: &mut Scratch,
+        pass: &mut Pass,
+        actions: &mut Vec<Action>,
+    ) {
+        let Scratch { able, blocks, finishes } = scratch;
+        let urgent_s = self.config.urgent.as_secs_f64();
         let held = self.priority.hold().is_some();
-        let mut plan = Plan::default();
         for piece in agenda.pieces() {
             if self.board.is_here(piece.piece) {
                 continue;
             }
-            agenda.blocks(*piece, self.board.absent(piece.piece), &mut blocks);
-            let urgent = piece.in_s < urgent_s;
-            let mixed = urgent && self.board.get(piece.piece).is_some_and(|g| g.cells.iter().any(of_peer));
+            agenda.blocks(*piece, self.board.absent(piece.piece), blocks);
+            let mixed =
+                piece.in_s < urgent_s && self.board.get(piece.piece).is_some_and(|g| g.cells.iter().any(of_peer));
             able.clear();
             let mut able_known = false;
-            for d in &blocks {
+            for d in blocks.iter() {
                 // Peers that are held back now will not be when the window's blocks are due: a hold must not feed itself.
                 let counts = !held || d.own_s < urgent_s;
-                if let Some(Finish { finish, surely }) = self.expected(now, d.block, &finishes) {
-                    let asked = self.board.cell(d.block).is_some_and(|c| c.fetch.is_none());
-                    // Who was asked has yet to show what it can do, and a moment later the server, too, would be late: links that
-                    // were all guesses held a picture up for seconds, hedged among each other, with a server idle.
-                    let server_s = self.servers.time_for(now, plan.miss.len() + 1, &self.config);
-                    // What peers brought of a piece is played once all of it is here: the rest is due when the first byte is.
-                    let due_s = if mixed { d.in_s } else { d.own_s };
-                    let last_call = asked && due_s < urgent_s && due_s < server_s + comfort_s;
-                    if last_call && surely > due_s && self.server_first(now, surely, &plan) {
-                        plan.miss.push(*d);
-                    } else if urgent && self.hedge(now, d, finish, &mut pass, actions) {
-                        continue;
-                    } else {
-                        // Late pieces are completed, not replaced: only what a peer will miss goes to the server as well, and
-                        // only where that saves enough, since what the peer has sent by then comes twice. While the clock
-                        // stands, what it starts with is due as soon as anybody can have it.
-                        let gain = finish - self.config.completing_gain.as_secs_f64();
-                        let due = if waits && d.own_s < start_s { 0.0 } else { d.in_s };
-                        if asked && d.own_s < urgent_s && finish > due && self.server_first(now, gain, &plan) {
-                            plan.miss.push(*d);
-                        }
-                    }
-                    plan.late |= counts && finish > d.in_s.max(self.grace());
+                if let Some(finish) = self.expected(now, d.block, finishes) {
+                    self.watch(now, d, finish, Watch { counts, mixed }, pass, actions);
                     continue;
                 }
                 // In steady play most blocks are on their way: who could bring one is looked for when one is not.
                 if !std::mem::replace(&mut able_known, true) {
-                    self.able(piece.piece, &pass.links, &mut able);
+                    self.able(piece.piece, &pass.links, able);
                 }
-                // The link that would finish it first.
-                let rank = |i: usize| pass.links[i].rank();
-                let may = able.iter().copied().filter(|i| self.board.admits(d.block, pass.links[*i].link));
-                let best = may.min_by(|a, b| rank(*a).total_cmp(&rank(*b)));
-                let finish = best.map_or(f64::INFINITY, |i| pass.links[i].eta + pass.links[i].block_s);
-                let dev = best.map_or(0.0, |i| pass.links[i].dev);
-                let server_s = self.servers.time_for(now, plan.miss.len(), &self.config);
-                let spare = server_s + self.config.comfort.as_secs_f64();
-                let surely = finish + self.config.miss_deviations * dev;
-                let misses = surely > d.in_s - spare && (counts || best.is_none());
-                if misses && self.server_first(now, surely, &plan) {
-                    plan.miss.push(*d);
-                    // They are the server's, if it may be asked: a peer that began one would mostly be late with it, and
-                    // its bytes be lost; further on there is what it brings in time.
-                    let servers = self.servers.affords(now, plan.miss.len());
-                    if servers || best.is_none_or(|i| pass.links[i].room == 0) {
-                        plan.late |= server_s > d.own_s.max(self.grace());
-                        continue;
-                    }
-                }
-                plan.late |= counts && finish > d.in_s.max(self.grace());
-                let Some(c) = best.and_then(|i| pass.links.get_mut(i)) else { continue };
-                c.eta += c.block_s;
-                if c.room > 0 {
-                    c.room -= 1;
-                    let link = c.link;
-                    self.ask(now, link, d.block, typical, actions);
-                } else if urgent {
-                    let link = c.link;
-                    pass.held.insert(link);
-                }
+                self.give(now, d, able, counts, pass, actions);
             }
         }
-        self.playout.late = plan.late;
-        self.serve_misses(now, &plan.miss, actions);
-        self.owe(now, &plan.miss, actions);
-        for c in &pass.links {
-            // Bulk waits on links that still have urgent blocks to be sent; where all urgent ones are under way, only a
-            // short queue of bulk stands before the next.
-            if c.room > 0 && !pass.held.contains(&c.link) {
-                let asked = self.ask_ahead(now, c.link, c.room, &zones, typical, actions);
-                if asked == 0 {
-                    self.ask_missed(now, c, &plan, typical, actions);
-                }
+    }
+
+    /// A block that somebody was asked for: it may be hedged, or completed by the server.
+    fn watch(
+        &mut self,
+        now: Instant,
+        d: &Due,
+        Finish { finish, surely }: Finish,
+        Watch { counts, mixed }: Watch,
+        pass: &mut Pass,
+        actions: &mut Vec<Action>,
+    ) {
+        let [urgent_s, comfort_s, start_s] =
+            [self.config.urgent, self.config.comfort, self.config.start].map(|d| d.as_secs_f64());
+        let asked = self.board.cell(d.block).is_some_and(|c| c.fetch.is_none());
+        // Who was asked has yet to show what it can do, and a moment later the server, too, would be late: links that
+        // were all guesses held a picture up for seconds, hedged among each other, with a server idle.
+        let server_s = self.servers.time_for(now, pass.miss.len() + 1, &self.config);
+        // What peers brought of a piece is played once all of it is here: the rest is due when the first byte is.
+        let due_s = if mixed { d.in_s } else { d.own_s };
+        let last_call = asked && due_s < urgent_s && due_s < server_s + comfort_s;
+        if last_call && surely > due_s && self.server_first(now, surely, pass) {
+            pass.miss.push(*d);
+        } else if d.in_s < urgent_s && self.hedge(now, d, finish, pass, actions) {
+            return;
+        } else {
+            // Late pieces are completed, not replaced: only what a peer will miss goes to the server as well, and
+            // only where that saves enough, since what the peer has sent by then comes twice. While the clock
+            // stands, what it starts with is due as soon as anybody can have it.
+            let gain = finish - self.config.completing_gain.as_secs_f64();
+            let due = if self.position.waits() && d.own_s < start_s { 0.0 } else { d.in_s };
+            if asked && d.own_s < urgent_s && finish > due && self.server_first(now, gain, pass) {
+                pass.miss.push(*d);
             }
         }
-        // What is left is for links that have room before the next pass; in steady play that is nothing.
-        agenda.keep(|p| self.board.has_free(p));
-        let scratch = Scratch { able, blocks, finishes };
-        let (agenda, held, idle) = (Some(agenda), pass.held, BTreeSet::new());
-        self.passes = Passes { agenda, zones, typical, pressing, held, idle, scratch };
+        pass.late |= counts && finish > d.in_s.max(self.grace());
+    }
+
+    /// A block that nobody was asked for: it goes to the link that would finish it first, or to the server.
+    fn give(
+        &mut self,
+        now: Instant,
+        d: &Due,
+        able: &[usize],
+        counts: bool,
+        pass: &mut Pass,
+        actions: &mut Vec<Action>,
+    ) {
+        let rank = |i: usize| pass.links[i].rank();
+        let may = able.iter().copied().filter(|i| self.board.admits(d.block, pass.links[*i].link));
+        let best = may.min_by(|a, b| rank(*a).total_cmp(&rank(*b)));
+        let finish = best.map_or(f64::INFINITY, |i| pass.links[i].eta + pass.links[i].block_s);
+        let dev = best.map_or(0.0, |i| pass.links[i].dev);
+        let server_s = self.servers.time_for(now, pass.miss.len(), &self.config);
+        let spare = server_s + self.config.comfort.as_secs_f64();
+        let surely = finish + self.config.miss_deviations * dev;
+        let misses = surely > d.in_s - spare && (counts || best.is_none());
+        if misses && self.server_first(now, surely, pass) {
+            pass.miss.push(*d);
+            // They are the server's, if it may be asked: a peer that began one would mostly be late with it, and
+            // its bytes be lost; further on there is what it brings in time.
+            let servers = self.servers.affords(now, pass.miss.len());
+            if servers || best.is_none_or(|i| pass.links[i].room == 0) {
+                pass.late |= server_s > d.own_s.max(self.grace());
+                return;
+            }
+        }
+        pass.late |= counts && finish > d.in_s.max(self.grace());
+        let Some(c) = best.and_then(|i| pass.links.get_mut(i)) else { return };
+        c.eta += c.block_s;
+        let link = c.link;
+        if c.room > 0 {
+            c.room -= 1;
+            self.ask(now, link, d.block, pass.typical, actions);
+        } else if d.in_s < self.config.urgent.as_secs_f64() {
+            pass.held.insert(link);
+        }
+    }
+
+    /// Links that still have room take bulk. It waits on links that still have urgent blocks to be sent; where all urgent ones
+    /// are under way, only a short queue of bulk stands before the next.
+    fn fill_room(&mut self, now: Instant, pass: &Pass, zones: &Zones, actions: &mut Vec<Action>) {
+        for c in pass.links.iter().filter(|c| c.room > 0 && !pass.held.contains(&c.link)) {
+            let asked = self.ask_ahead(now, c.link, c.room, zones, pass.typical, actions);
+            if asked == 0 {
+                self.ask_missed(now, c, pass, actions);
+            }
+        }
     }
 
     /// Which of the candidates answer for the piece. Both lists are in the order of the links.
@@ -252,11 +294,11 @@ impl Engine {
     }
 
     /// A link that has nothing else to give begins on what was left to the server: no room is wasted.
-    fn ask_missed(&mut self, now: Instant, c: &Candidate, plan: &Plan, typical: f64, actions: &mut Vec<Action>) {
+    fn ask_missed(&mut self, now: Instant, c: &Candidate, pass: &Pass, actions: &mut Vec<Action>) {
         let urgent_s = self.config.urgent.as_secs_f64();
         let mut eta = c.eta;
         let mut room = c.room;
-        for d in plan.miss.iter().filter(|d| d.own_s >= urgent_s) {
+        for d in pass.miss.iter().filter(|d| d.own_s >= urgent_s) {
             let answers = self.links.get(&c.link).is_some_and(|l| l.answers(d.block.piece));
             if room == 0 || !answers || !self.board.is_free(d.block) || !self.board.admits(d.block, c.link) {
                 continue;
@@ -265,7 +307,7 @@ impl Engine {
             // Late from the start is late.
             if eta < d.own_s {
                 room -= 1;
-                self.ask(now, c.link, d.block, typical, actions);
+                self.ask(now, c.link, d.block, pass.typical, actions);
             }
         }
     }
@@ -397,8 +439,8 @@ impl Engine {
     }
 
     /// Whether a server would have the block sooner than `finish`.
-    fn server_first(&self, now: Instant, finish: f64, plan: &Plan) -> bool {
-        self.servers.usable() && self.servers.time_for(now, plan.miss.len() + 1, &self.config) < finish
+    fn server_first(&self, now: Instant, finish: f64, pass: &Pass) -> bool {
+        self.servers.usable() && self.servers.time_for(now, pass.miss.len() + 1, &self.config) < finish
     }
 
     /// Lateness that the start rule overlooks while the clock stands: what is due "now" cannot be here now.
