@@ -288,19 +288,27 @@ impl Engine {
     /// Requests that may be sent to peers now, on top of those under way: under a hold no more than the budget brings within a
     /// round trip and the queue's time, and the same of the whole line while it is full.
     pub(super) fn allowance(&self, now: Instant) -> usize {
-        let ahead = (self.config.rtt_unknown + self.config.queue_time_urgent).as_secs_f64();
-        let blocks = |rate: f64| (rate * ahead / f64::from(BLOCK_LEN)).ceil() as usize;
+        let queue = self.config.queue_time_urgent;
+        let blocks = |rate: f64, ahead: Duration| (rate * ahead.as_secs_f64() / f64::from(BLOCK_LEN)).ceil() as usize;
         let most = match (&self.priority.hold, &self.priority.calm) {
-            (Some(hold), _) if self.links.values().any(|l| l.squeeze < 1.0) => blocks(hold.budget).max(1),
-            // One block each, or a link of many would idle.
-            (None, Some(_)) => {
-                blocks(self.priority.capacity).max(self.links.values().filter(|l| l.serves() && l.useful > 0).count())
+            (Some(hold), _) if self.links.values().any(|l| l.squeeze < 1.0) => {
+                blocks(hold.budget, self.config.rtt_unknown + queue).max(1)
             }
+            // Of many links some then have nothing to do, and the line is full all the same. One block of each of twenty
+            // would be more than a line of 10 Mbit/s and the queue before it hold: the server's first packets were lost
+            // in it, and its flow took a second to recover.
+            (None, Some(_)) => blocks(self.priority.capacity, self.nearest() + queue).max(2),
             _ => return usize::MAX,
         };
         let live = |at: Instant| now.since(at) < STUCK;
         let asked: usize = self.links.values().map(|l| l.asks.iter().filter(|a| live(a.at)).count()).sum();
         most.saturating_sub(asked)
+    }
+
+    /// The least round trip to a peer that serves: the access link's own delay is in it, a queue in front of it hardly.
+    fn nearest(&self) -> Duration {
+        let known = self.links.values().filter(|l| l.serves()).filter_map(|l| l.rtt);
+        known.min().map_or(self.config.rtt_unknown, |r| r.min(self.config.rtt_unknown))
     }
 
     /// Bytes per second that the server has to bring for the deadlines of what is asked of it and, behind that, of what it still is
