@@ -4,7 +4,8 @@
 //! more than the budget brings, the most urgent first, or what was asked for would fill the queue in front of the link.
 //!
 //! Invariants: no hold outlasts the last pressing server range by more than [`GRACE`]; a hold that brought the server nothing
-//! ends after [`PROBE`], and the next is not tried soon; what a link does while it is held teaches nothing about it.
+//! ends after [`PROBE`], and the next is not tried soon unless the viewer jumps; what a link does while it is held teaches
+//! nothing about it.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -149,6 +150,11 @@ struct Demand {
 impl Priority {
     pub fn hold(&self) -> Option<&Hold> {
         self.hold.as_ref()
+    }
+
+    /// The viewer jumped: what a hold was of no use for is not what is waited for now, so one may be tried at once.
+    pub fn jumped(&mut self) {
+        self.rest = None;
     }
 
     /// Whether so many bytes per second are about all that the access link was ever seen to carry.

@@ -135,6 +135,7 @@ impl Engine {
         let Some(mut agenda) = self.position.agenda(now, &layout, &self.config, DUE_MOST) else { return };
         if std::mem::take(&mut self.restart) {
             self.cancel_stale(&agenda, actions);
+            self.priority.jumped();
         }
         let missing = agenda.pieces().iter().find(|d| !self.board.is_here(d.piece));
         let pressing = missing.is_some_and(|d| d.in_s < self.config.urgent.as_secs_f64());

@@ -98,6 +98,19 @@ fn a_slow_server_on_a_fat_line_is_no_reason_to_hold_anybody() {
 }
 
 #[test]
+fn after_a_jump_a_hold_is_tried_whatever_the_last_was_good_for() {
+    let mut t = Toy::new();
+    let slow = Line { server: 0.02, ..FULL };
+    t.run(slow, 0.0, 5);
+    t.run(slow, 0.5, 4);
+    // It was of no use, and rests; what is asked for now might come of another, faster origin.
+    assert_eq!((t.holds, t.rule.hold().is_some()), (1, false));
+    assert_eq!(t.run(FULL, f64::INFINITY, 1), ".");
+    t.rule.jumped();
+    assert_eq!(t.run(FULL, f64::INFINITY, 2), "HH");
+}
+
+#[test]
 fn arrivals_that_still_grow_are_no_full_line() {
     let mut t = Toy::new();
     // The first seconds of a stream: the server alone, and peers that come one after the other.
