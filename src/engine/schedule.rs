@@ -11,7 +11,6 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::agenda::{Agenda, Due};
-use super::board::{Cell, Giver};
 use super::config::Config;
 use super::links::{Ask, Link};
 use super::zones::Zones;
@@ -98,19 +97,6 @@ struct Finish {
     surely: f64,
 }
 
-/// How a block under way is looked at.
-#[derive(Debug, Clone, Copy)]
-struct Watch {
-    /// What is forecast of peers now will hold when the block is due.
-    counts: bool,
-    /// Its piece is urgent, and peers brought some of it.
-    mixed: bool,
-}
-
-fn of_peer(cell: &Cell) -> bool {
-    matches!(cell.here, Some(Giver::Link(_)))
-}
-
 impl Engine {
     /// Spreads requests over links and server, as much of it as what happened asks for.
     pub(super) fn schedule(&mut self, now: Instant, tick: bool, actions: &mut Vec<Action>) {
@@ -176,15 +162,13 @@ impl Engine {
                 continue;
             }
             agenda.blocks(*piece, self.board.absent(piece.piece), blocks);
-            let mixed =
-                piece.in_s < urgent_s && self.board.get(piece.piece).is_some_and(|g| g.cells.iter().any(of_peer));
             able.clear();
             let mut able_known = false;
             for d in blocks.iter() {
                 // Peers that are held back now will not be when the window's blocks are due: a hold must not feed itself.
                 let counts = !held || d.own_s < urgent_s;
                 if let Some(finish) = self.expected(now, d.block, finishes) {
-                    self.watch(now, d, finish, Watch { counts, mixed }, pass, actions);
+                    self.watch(now, d, finish, counts, pass, actions);
                     continue;
                 }
                 // In steady play most blocks are on their way: who could bring one is looked for when one is not.
@@ -196,38 +180,20 @@ impl Engine {
         }
     }
 
-    /// A block that somebody was asked for: it may be hedged, or completed by the server.
+    /// A block under way: the server may complete it, or a second link.
     fn watch(
         &mut self,
         now: Instant,
         d: &Due,
         Finish { finish, surely }: Finish,
-        Watch { counts, mixed }: Watch,
+        counts: bool,
         pass: &mut Pass,
         actions: &mut Vec<Action>,
     ) {
-        let [urgent_s, comfort_s, start_s] =
-            [self.config.urgent, self.config.comfort, self.config.start].map(|d| d.as_secs_f64());
-        let asked = self.board.cell(d.block).is_some_and(|c| c.fetch.is_none());
-        // Who was asked has yet to show what it can do, and a moment later the server, too, would be late: links that
-        // were all guesses held a picture up for seconds, hedged among each other, with a server idle.
-        let server_s = self.servers.time_for(now, pass.miss.len() + 1, &self.config);
-        // What peers brought of a piece is played once all of it is here: the rest is due when the first byte is.
-        let due_s = if mixed { d.in_s } else { d.own_s };
-        let last_call = asked && due_s < urgent_s && due_s < server_s + comfort_s;
-        if last_call && surely > due_s && self.server_first(now, surely, pass) {
+        if self.last_call(now, d, surely, pass.miss.len()) {
             pass.miss.push(*d);
-        } else if d.in_s < urgent_s && self.hedge(now, d, finish, pass, actions) {
+        } else if d.in_s < self.config.urgent.as_secs_f64() && self.hedge(now, d, finish, pass, actions) {
             return;
-        } else {
-            // Late pieces are completed, not replaced: only what a peer will miss goes to the server as well, and
-            // only where that saves enough, since what the peer has sent by then comes twice. While the clock
-            // stands, what it starts with is due as soon as anybody can have it.
-            let gain = finish - self.config.completing_gain.as_secs_f64();
-            let due = if self.position.waits() && d.own_s < start_s { 0.0 } else { d.in_s };
-            if asked && d.own_s < urgent_s && finish > due && self.server_first(now, gain, pass) {
-                pass.miss.push(*d);
-            }
         }
         pass.late |= counts && finish > d.in_s.max(self.grace());
     }

@@ -1,5 +1,9 @@
 //! When a server is asked, for what, and in ranges of what length: adjacent missed blocks in one range, never longer than can
 //! be given back, never more than was granted.
+//!
+//! One rule: a block that the swarm is forecast to miss is asked of a server once what is left of the time to its deadline, after
+//! what the server needs for it and for all it is to bring before it, falls below what is kept to spare. That is the *lead* for
+//! a block that nobody was asked for, and `comfort` for one under way, whose bytes may well come twice.
 
 use std::collections::BTreeSet;
 
@@ -55,6 +59,24 @@ impl Engine {
             }
             self.fetch(now, origin, range, actions);
         }
+    }
+
+    /// Whether a block that a peer was asked for is a server's as well, behind `before` others: at the last moment that one could
+    /// still bring it in time, if the peer will not surely do so and it saves enough. Links that were all guesses would hold
+    /// a picture up for seconds, hedged among each other, with a server idle.
+    pub(super) fn last_call(&self, now: Instant, d: &Due, surely: f64, before: usize) -> bool {
+        let c = &self.config;
+        let [urgent_s, comfort_s, start_s, gain_s] =
+            [c.urgent, c.comfort, c.start, c.completing_gain].map(|d| d.as_secs_f64());
+        let of_peers = || self.board.cell(d.block).is_some_and(|c| c.fetch.is_none());
+        if !self.servers.usable() || d.in_s >= urgent_s || !of_peers() {
+            return false;
+        }
+        // While the clock stands, what it starts with is due as soon as anybody can have it.
+        let waits = self.position.waits() && d.own_s < start_s;
+        let due_s = if waits { 0.0 } else { self.due_of_server(d) };
+        let server_s = self.servers.time_for(now, before + 1, c);
+        due_s < urgent_s && due_s - server_s < comfort_s && surely > due_s && surely - server_s > gain_s
     }
 
     /// Seconds until a block is due from a server: its own first byte, or what a peer gave of the same piece before it, since

@@ -12,9 +12,10 @@ fn plan(monitor: &mut ()) -> Plan<'_> {
 
 #[test]
 fn one_viewer_takes_of_the_server_what_its_swarm_lacks() {
-    for s in shares(&[0.5, 1.0, 1.5, 2.0], 400.0, &mut plan(&mut ())).unwrap() {
+    for s in shares(&[0.25, 0.5, 1.0, 1.5, 2.0], 400.0, &mut plan(&mut ())).unwrap() {
         assert!(s.server_share <= s.bound + 0.05 && s.stalled_s == 0.0, "{s:?}");
-        assert!(s.server_share < s.random_order);
+        // With a quarter of the rate nearly all of what comes in random order is in time as well.
+        assert!(s.server_share < s.random_order || s.u < 0.5, "{s:?}");
     }
 }
 
