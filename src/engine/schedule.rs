@@ -14,6 +14,8 @@ use super::agenda::{Agenda, Due};
 use super::board::{Cell, Giver};
 use super::config::Config;
 use super::links::{Ask, Link};
+use super::server::Outlook;
+use super::table::LinkSet;
 use super::zones::Zones;
 use super::{Action, Engine};
 use crate::units::{BLOCK_LEN, BlockRef, Instant, LinkId, PieceIndex};
@@ -36,9 +38,9 @@ pub(super) struct Passes {
     typical: f64,
     pressing: bool,
     /// Links for which urgent blocks are reserved: no bulk may be put before those.
-    held: BTreeSet<LinkId>,
+    held: LinkSet,
     /// Links that may have room again.
-    pub idle: BTreeSet<LinkId>,
+    pub idle: LinkSet,
     scratch: Scratch,
 }
 
@@ -83,7 +85,7 @@ impl Candidate {
 pub(super) struct Pass {
     pub links: Vec<Candidate>,
     /// Links for which urgent blocks are reserved.
-    pub held: BTreeSet<LinkId>,
+    pub held: LinkSet,
     pub typical: f64,
 }
 
@@ -107,6 +109,13 @@ pub(super) struct Plan {
     pub late: bool,
 }
 
+impl Plan {
+    /// Whether a server would have one more block sooner than `finish`.
+    fn server_first(&self, servers: &Outlook, finish: f64) -> bool {
+        servers.usable() && servers.time_for(self.miss.len() + 1) < finish
+    }
+}
+
 impl Engine {
     /// Spreads requests over links and server, as much of it as what happened asks for.
     pub(super) fn schedule(&mut self, now: Instant, tick: bool, actions: &mut Vec<Action>) {
@@ -119,7 +128,8 @@ impl Engine {
         } else {
             // What is stirred and not pressing waits for the next tick; links with room do not.
             self.stirred &= self.passes.pressing;
-            for link in std::mem::take(&mut self.passes.idle) {
+            let idle = std::mem::take(&mut self.passes.idle);
+            for link in idle.iter() {
                 self.top_up(now, link, actions);
             }
         }
@@ -138,7 +148,9 @@ impl Engine {
         let missing = agenda.pieces().iter().find(|d| !self.board.is_here(d.piece));
         let pressing = missing.is_some_and(|d| d.in_s < urgent_s);
         let typical = self.typical_rate(now);
-        let mut pass = Pass { links: self.candidates(now, pressing, typical), held: BTreeSet::new(), typical };
+        let mut held = std::mem::take(&mut self.passes.held);
+        held.clear();
+        let mut pass = Pass { links: self.candidates(now, pressing, typical), held, typical };
         let zones = self.position.zones(now, &self.config);
         if !pressing {
             self.earn(now, &zones, &mut pass, actions);
@@ -146,6 +158,8 @@ impl Engine {
         let Scratch { mut able, mut blocks, mut finishes } = std::mem::take(&mut self.passes.scratch);
         self.finishes(now, typical, &mut finishes);
         let held = self.priority.hold().is_some();
+        // Nothing in the loop asks anything of a server.
+        let servers = self.servers.outlook(now, &self.config);
         let mut plan = Plan::default();
         for piece in agenda.pieces() {
             if self.board.is_here(piece.piece) {
@@ -163,11 +177,11 @@ impl Engine {
                     let asked = self.board.cell(d.block).is_some_and(|c| c.fetch.is_none());
                     // Who was asked has yet to show what it can do, and a moment later the server, too, would be late: links that
                     // were all guesses held a picture up for seconds, hedged among each other, with a server idle.
-                    let server_s = self.servers.time_for(now, plan.miss.len() + 1, &self.config);
+                    let server_s = servers.time_for(plan.miss.len() + 1);
                     // What peers brought of a piece is played once all of it is here: the rest is due when the first byte is.
                     let due_s = if mixed { d.in_s } else { d.own_s };
                     let last_call = asked && due_s < urgent_s && due_s < server_s + comfort_s;
-                    if last_call && surely > due_s && self.server_first(now, surely, &plan) {
+                    if last_call && surely > due_s && plan.server_first(&servers, surely) {
                         plan.miss.push(*d);
                     } else if urgent && self.hedge(now, d, finish, &mut pass, actions) {
                         continue;
@@ -177,7 +191,7 @@ impl Engine {
                         // stands, what it starts with is due as soon as anybody can have it.
                         let gain = finish - self.config.completing_gain.as_secs_f64();
                         let due = if waits && d.own_s < start_s { 0.0 } else { d.in_s };
-                        if asked && d.own_s < urgent_s && finish > due && self.server_first(now, gain, &plan) {
+                        if asked && d.own_s < urgent_s && finish > due && plan.server_first(&servers, gain) {
                             plan.miss.push(*d);
                         }
                     }
@@ -194,16 +208,16 @@ impl Engine {
                 let best = may.min_by(|a, b| rank(*a).total_cmp(&rank(*b)));
                 let finish = best.map_or(f64::INFINITY, |i| pass.links[i].eta + pass.links[i].block_s);
                 let dev = best.map_or(0.0, |i| pass.links[i].dev);
-                let server_s = self.servers.time_for(now, plan.miss.len(), &self.config);
+                let server_s = servers.time_for(plan.miss.len());
                 let spare = server_s + self.config.comfort.as_secs_f64();
                 let surely = finish + self.config.miss_deviations * dev;
                 let misses = surely > d.in_s - spare && (counts || best.is_none());
-                if misses && self.server_first(now, surely, &plan) {
+                if misses && plan.server_first(&servers, surely) {
                     plan.miss.push(*d);
                     // They are the server's, if it may be asked: a peer that began one would mostly be late with it, and
                     // its bytes be lost; further on there is what it brings in time.
-                    let servers = self.servers.affords(now, plan.miss.len());
-                    if servers || best.is_none_or(|i| pass.links[i].room == 0) {
+                    let affords = servers.affords(plan.miss.len());
+                    if affords || best.is_none_or(|i| pass.links[i].room == 0) {
                         plan.late |= server_s > d.own_s.max(self.grace());
                         continue;
                     }
@@ -227,7 +241,7 @@ impl Engine {
         for c in &pass.links {
             // Bulk waits on links that still have urgent blocks to be sent; where all urgent ones are under way, only a
             // short queue of bulk stands before the next.
-            if c.room > 0 && !pass.held.contains(&c.link) {
+            if c.room > 0 && !pass.held.contains(c.link) {
                 let asked = self.ask_ahead(now, c.link, c.room, &zones, typical, actions);
                 if asked == 0 {
                     self.ask_missed(now, c, &plan, typical, actions);
@@ -236,13 +250,17 @@ impl Engine {
         }
         // What is left is for links that have room before the next pass; in steady play that is nothing.
         agenda.keep(|p| self.board.has_free(p));
+        let mut idle = std::mem::take(&mut self.passes.idle);
+        idle.clear();
         let scratch = Scratch { able, blocks, finishes };
-        let (agenda, held, idle) = (Some(agenda), pass.held, BTreeSet::new());
-        self.passes = Passes { agenda, zones, typical, pressing, held, idle, scratch };
+        self.passes = Passes { agenda: Some(agenda), zones, typical, pressing, held: pass.held, idle, scratch };
     }
 
     /// Which of the candidates answer for the piece. Both lists are in the order of the links.
     fn able(&self, piece: PieceIndex, candidates: &[Candidate], able: &mut Vec<usize>) {
+        if self.availability.of(piece) == 0 {
+            return;
+        }
         let mut links = self.links.values();
         for (i, c) in candidates.iter().enumerate() {
             if links.find(|l| l.id == c.link).is_some_and(|l| l.answers(piece)) {
@@ -276,7 +294,7 @@ impl Engine {
         let Some(l) = self.links.get(&link).filter(|l| l.serves() && l.useful > 0) else { return };
         let mut c = self.candidate(now, l, pressing, typical);
         // What is reserved for it comes with the next full pass.
-        if c.room == 0 || self.passes.held.contains(&link) {
+        if c.room == 0 || self.passes.held.contains(link) {
             return;
         }
         let zones = self.passes.zones;
@@ -394,11 +412,6 @@ impl Engine {
     pub(super) fn overdue(&self, now: Instant, ask: &Ask) -> f64 {
         let grace = if ask.guess { self.config.guess_grace } else { Duration::ZERO };
         now.since(ask.expected + grace).as_secs_f64()
-    }
-
-    /// Whether a server would have the block sooner than `finish`.
-    fn server_first(&self, now: Instant, finish: f64, plan: &Plan) -> bool {
-        self.servers.usable() && self.servers.time_for(now, plan.miss.len() + 1, &self.config) < finish
     }
 
     /// Lateness that the start rule overlooks while the clock stands: what is due "now" cannot be here now.

@@ -64,6 +64,56 @@ pub(super) struct Fetch {
     pub progress: Instant,
 }
 
+/// How soon one origin would bring more than is asked of it already.
+#[derive(Debug, Clone, Copy)]
+struct Way {
+    /// Seconds that it is left alone for yet.
+    rest: f64,
+    round_trip: f64,
+    /// Bytes that it is to bring before.
+    queued: f64,
+    /// Bits that may be asked for without another bid; no bound where none has to be made.
+    free: f64,
+    rate: f64,
+}
+
+impl Way {
+    /// Seconds until so many bytes more would be here, without margin.
+    fn time_for(&self, bytes: f64) -> f64 {
+        // Without a grant there is a bid to be answered first.
+        let trips = if self.free < bytes * 8.0 { 2.0 } else { 1.0 };
+        self.rest + trips * self.round_trip + (self.queued + bytes) / self.rate
+    }
+}
+
+/// What all origins could bring from one moment on: found once, for the many blocks of a pass.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Outlook {
+    ways: Vec<Way>,
+    margin: f64,
+    /// Blocks more that may be asked for now.
+    blocks: usize,
+}
+
+impl Outlook {
+    /// Seconds until `blocks` more blocks would be here, from the origin that is first, with margin.
+    pub fn time_for(&self, blocks: usize) -> f64 {
+        let bytes = blocks as f64 * f64::from(BLOCK_LEN);
+        let of = |w: &Way| w.time_for(bytes) + self.margin;
+        self.ways.iter().map(of).min_by(f64::total_cmp).unwrap_or(f64::INFINITY)
+    }
+
+    /// Whether there is an origin.
+    pub fn usable(&self) -> bool {
+        !self.ways.is_empty()
+    }
+
+    /// Whether `blocks` more blocks may be asked for now: granted, or of a server that grants each bid to itself.
+    pub fn affords(&self, blocks: usize) -> bool {
+        blocks <= self.blocks
+    }
+}
+
 /// All origins and what was asked of them.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Servers {
@@ -106,14 +156,15 @@ impl OriginState {
         self.retry_at.is_none_or(|t| t <= now)
     }
 
-    /// Seconds until a range of so many bytes more, after `queued`, would be here.
-    fn time_for(&self, now: Instant, queued: u64, bytes: f64, config: &Config) -> f64 {
-        let rate = self.rate_hoped(now, config);
-        // Without a grant there is a bid to be answered first.
-        let bid = self.bidding == Bidding::Takes && (self.grants.unspent(now) as f64) < bytes * 8.0;
-        let trips = if bid { 2.0 } else { 1.0 };
-        let rest = self.retry_at.map_or(0.0, |t| t.since(now).as_secs_f64());
-        rest + trips * self.round_trip().as_secs_f64() + (queued as f64 + bytes) / rate + config.margin.as_secs_f64()
+    /// How soon it would bring more than the `queued` bytes that it is to bring already.
+    fn way(&self, now: Instant, queued: u64, config: &Config) -> Way {
+        Way {
+            rest: self.retry_at.map_or(0.0, |t| t.since(now).as_secs_f64()),
+            round_trip: self.round_trip().as_secs_f64(),
+            queued: queued as f64,
+            free: if self.bidding == Bidding::Takes { self.grants.unspent(now) as f64 } else { f64::INFINITY },
+            rate: self.rate_hoped(now, config),
+        }
     }
 }
 
@@ -159,13 +210,6 @@ impl Servers {
         self.origins.iter().filter(move |(_, o)| o.rested(now))
     }
 
-    /// Whether `blocks` more blocks may be asked for now: granted, or of a server that grants each bid to itself.
-    pub fn affords(&self, now: Instant, blocks: usize) -> bool {
-        let bits = blocks as u64 * u64::from(BLOCK_LEN) * 8;
-        let granted: u64 = self.open(now).map(|(_, o)| o.grants.unspent(now)).sum();
-        granted >= bits || self.open(now).any(|(_, o)| o.bidding != Bidding::Takes)
-    }
-
     pub fn usable(&self) -> bool {
         !self.origins.is_empty()
     }
@@ -184,11 +228,15 @@ impl Servers {
         self.fetches.values().filter(|f| f.origin == origin).map(|f| f.range.end - f.upto).sum()
     }
 
-    /// Seconds until `blocks` more blocks would be here, from the origin that is first, with margin.
-    pub fn time_for(&self, now: Instant, blocks: usize, config: &Config) -> f64 {
-        let bytes = blocks as f64 * f64::from(BLOCK_LEN);
-        let of = |(id, o): (&OriginId, &OriginState)| o.time_for(now, self.outstanding(*id), bytes, config);
-        self.origins.iter().map(of).min_by(f64::total_cmp).unwrap_or(f64::INFINITY)
+    /// What they could bring from now on; it holds until something is asked of them, granted or brought.
+    pub fn outlook(&self, now: Instant, config: &Config) -> Outlook {
+        let granted: u64 = self.open(now).map(|(_, o)| o.grants.unspent(now)).sum();
+        let plain = self.open(now).any(|(_, o)| o.bidding != Bidding::Takes);
+        Outlook {
+            ways: self.origins.iter().map(|(id, o)| o.way(now, self.outstanding(*id), config)).collect(),
+            margin: config.margin.as_secs_f64(),
+            blocks: if plain { usize::MAX } else { (granted / (u64::from(BLOCK_LEN) * 8)) as usize },
+        }
     }
 
     /// Seconds until the fetch has brought all before `offset`; `None` when it makes no progress and is not to be
@@ -260,7 +308,8 @@ impl Engine {
         // used as it comes: what lapses is lost.
         if !self.servers.short {
             let lead = self.lead(now);
-            let slack = |k: usize, due: f64| due - self.servers.time_for(now, k + 1, &self.config);
+            let outlook = self.servers.outlook(now, &self.config);
+            let slack = |k: usize, due: f64| due - outlook.time_for(k + 1);
             if !miss.iter().enumerate().any(|(k, d)| slack(k, d.0) < lead) {
                 return;
             }
