@@ -30,7 +30,13 @@ impl Engine {
         let guess = now.since(ask.expected).as_secs_f64() > slack && ask.guess;
         let over = self.overdue(now, &ask) > slack;
         let old = now.since(ask.at) > self.config.hedge_floor;
-        let (tried, piece) = (cell.tried.clone(), due.block.piece);
+        // A move costs nothing where the first request is still far from being answered: it is cancelled in time. The
+        // block under way and the one behind it are not: they may be in the peer's socket.
+        let deep = holder.asks.iter().position(|a| a.block == due.block).is_some_and(|i| i >= 2);
+        if !deep && !(old && (over || guess)) {
+            return false;
+        }
+        let (tried, piece) = (&cell.tried, due.block.piece);
         let best = pass
             .links
             .iter_mut()
@@ -41,9 +47,6 @@ impl Engine {
         let other = c.eta + c.block_s;
         let last_call = guess && due.in_s < other + self.config.comfort.as_secs_f64();
         let late = (over && other < finish || last_call) && old && self.hedge_affordable();
-        // A move costs nothing where the first request is still far from being answered: it is cancelled in time. The
-        // block under way and the one behind it are not: they may be in the peer's socket.
-        let deep = holder.asks.iter().position(|a| a.block == due.block).is_some_and(|i| i >= 2);
         let gains = finish > 2.0 * other + holder.rtt_s(&self.config);
         let moves = deep && gains && (self.position.waits() || due.in_s < finish);
         if !late && !moves {

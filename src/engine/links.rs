@@ -177,7 +177,7 @@ impl Link {
 
     /// Seconds until the first `count` outstanding requests should be answered, by what is known of the link now.
     pub fn eta_at(&self, now: Instant, count: usize, typical: f64, config: &Config) -> f64 {
-        let first = self.ghosts.iter().chain(&self.asks).map(|a| a.at).min().unwrap_or(now);
+        let first = self.ghosts.iter().chain(self.asks.front()).map(|a| a.at).min().unwrap_or(now);
         // What was asked longest ago is on its way already: only the part of the round trip still to come counts, and
         // of its sending what has not passed since the block before it came.
         let way = (self.rtt_s(config) - now.since(first).as_secs_f64()).max(0.0);

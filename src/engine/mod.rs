@@ -24,6 +24,7 @@ mod grants;
 mod hedge;
 mod links;
 mod origins;
+mod outlook;
 mod peers;
 mod playout;
 mod priority;
@@ -33,6 +34,7 @@ pub(crate) mod rng;
 mod schedule;
 mod server;
 pub mod snapshot;
+mod table;
 mod trust;
 mod upload;
 pub mod view;
@@ -41,7 +43,7 @@ mod zones;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,17 +57,18 @@ use links::{Link, Wish};
 use origins::Servers;
 use rng::Rng;
 use snapshot::{BidRecord, Totals};
+use table::Links;
 use zones::Position;
 
 use crate::units::{BlockRef, ByteRange, Instant, Layout, LinkId, PieceIndex, PieceSet};
 
 /// All state about who has what, what was asked of whom, how fast each source is, where the playhead is.
 pub struct Engine {
-    config: Config,
+    config: Arc<Config>,
     rng: Rng,
     board: Board,
     availability: Availability,
-    links: BTreeMap<LinkId, Link>,
+    links: Links,
     position: Position,
     servers: Servers,
     upload: upload::Upload,
@@ -95,13 +98,13 @@ struct Limits {
 }
 
 impl Engine {
-    /// `have` holds the pieces verified in an earlier run; `seed` decides all ties.
-    pub fn new(layout: Layout, have: PieceSet, seed: u64, config: Config) -> Self {
+    /// `have` holds the pieces verified in an earlier run; `seed` decides all ties. Many engines may share one `config`.
+    pub fn new(layout: Layout, have: PieceSet, seed: u64, config: impl Into<Arc<Config>>) -> Self {
         Self {
             rng: Rng::new(seed),
             availability: Availability::new(layout.piece_count()),
             board: Board::new(layout, have),
-            links: BTreeMap::new(),
+            links: Links::default(),
             position: Position::default(),
             servers: Servers::default(),
             upload: upload::Upload::default(),
@@ -119,7 +122,7 @@ impl Engine {
             last_tick: None,
             wanted_peers: 0,
             limits: Limits::default(),
-            config,
+            config: config.into(),
         }
     }
 
@@ -193,7 +196,7 @@ impl Engine {
         self.stirred |= self.stirs(&event);
         match event {
             Event::LinkUp { link, rtt } => {
-                self.links.insert(link, Link::new(link, self.board.layout().piece_count(), rtt, now));
+                self.links.insert(Link::new(link, self.board.layout().piece_count(), rtt, now));
             }
             Event::LinkDown { link } => self.link_down(link),
             Event::Bitfield { link, pieces } => self.bitfield(link, pieces, actions),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::config::Config;
 use super::forecast::RateMeter;
 use super::grants::Grants;
+use super::outlook::{Outlook, Way};
 use super::ranges::Fetch;
 use super::snapshot::ServerView;
 use crate::units::{BLOCK_LEN, FetchId, Instant, OriginId};
@@ -109,14 +110,15 @@ impl OriginState {
         self.retry_at.is_none_or(|t| t <= now)
     }
 
-    /// Seconds until a range of so many bytes more, after `queued`, would be here.
-    fn time_for(&self, now: Instant, queued: u64, bytes: f64, config: &Config) -> f64 {
-        let rate = self.rate_hoped(now, config);
-        // Without a grant there is a bid to be answered first.
-        let bid = self.bidding == Bidding::Takes && (self.grants.unspent(now) as f64) < bytes * 8.0;
-        let trips = if bid { 2.0 } else { 1.0 };
-        let rest = self.retry_at.map_or(0.0, |t| t.since(now).as_secs_f64());
-        rest + trips * self.round_trip().as_secs_f64() + (queued as f64 + bytes) / rate + config.margin.as_secs_f64()
+    /// How soon it would bring more than the `queued` bytes that it is to bring already.
+    fn way(&self, now: Instant, queued: u64, config: &Config) -> Way {
+        Way {
+            rest: self.retry_at.map_or(0.0, |t| t.since(now).as_secs_f64()),
+            round_trip: self.round_trip().as_secs_f64(),
+            queued: queued as f64,
+            free: if self.bidding == Bidding::Takes { self.grants.unspent(now) as f64 } else { f64::INFINITY },
+            rate: self.rate_hoped(now, config),
+        }
     }
 }
 
@@ -169,13 +171,6 @@ impl Servers {
         self.origins.iter().filter(move |(_, o)| o.rested(now))
     }
 
-    /// Whether `blocks` more blocks may be asked for now: granted, or of a server that grants each bid to itself.
-    pub fn affords(&self, now: Instant, blocks: usize) -> bool {
-        let bits = blocks as u64 * u64::from(BLOCK_LEN) * 8;
-        let granted: u64 = self.open(now).map(|(_, o)| o.grants.unspent(now)).sum();
-        granted >= bits || self.open(now).any(|(_, o)| o.bidding != Bidding::Takes)
-    }
-
     pub fn usable(&self) -> bool {
         !self.origins.is_empty()
     }
@@ -189,11 +184,15 @@ impl Servers {
         !self.fetches.is_empty()
     }
 
-    /// Seconds until `blocks` more blocks would be here, from the origin that is first, with margin.
-    pub fn time_for(&self, now: Instant, blocks: usize, config: &Config) -> f64 {
-        let bytes = blocks as f64 * f64::from(BLOCK_LEN);
-        let of = |(id, o): (&OriginId, &OriginState)| o.time_for(now, self.outstanding(*id), bytes, config);
-        self.origins.iter().map(of).min_by(f64::total_cmp).unwrap_or(f64::INFINITY)
+    /// What they could bring from now on; it holds until something is asked of them, granted or brought.
+    pub fn outlook(&self, now: Instant, config: &Config) -> Outlook {
+        let granted: u64 = self.open(now).map(|(_, o)| o.grants.unspent(now)).sum();
+        let plain = self.open(now).any(|(_, o)| o.bidding != Bidding::Takes);
+        Outlook {
+            ways: self.origins.iter().map(|(id, o)| o.way(now, self.outstanding(*id), config)).collect(),
+            margin: config.margin.as_secs_f64(),
+            blocks: if plain { usize::MAX } else { (granted / (u64::from(BLOCK_LEN) * 8)) as usize },
+        }
     }
 
     /// What is shown of each.

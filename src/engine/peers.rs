@@ -117,7 +117,7 @@ impl Engine {
                 silent.push(l.id);
             }
             stale.extend(
-                l.asks.iter().filter(|a| now.since(a.at) > self.config.request_timeout).map(|a| (l.id, a.block)),
+                l.asks.iter().take_while(|a| now.since(a.at) > self.config.request_timeout).map(|a| (l.id, a.block)),
             );
         }
         for link in silent {

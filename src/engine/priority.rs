@@ -287,7 +287,9 @@ impl Engine {
             if squeeze < 1.0 || l.squeeze < 1.0 {
                 l.excuse(now);
             }
-            l.squeeze = squeeze;
+            if l.squeeze != squeeze {
+                l.squeeze = squeeze;
+            }
         }
     }
 

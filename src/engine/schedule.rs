@@ -13,6 +13,8 @@ use std::time::Duration;
 use super::agenda::{Agenda, Due};
 use super::config::Config;
 use super::links::{Ask, Link};
+use super::outlook::Outlook;
+use super::table::LinkSet;
 use super::zones::Zones;
 use super::{Action, Engine};
 use crate::units::{BLOCK_LEN, BlockRef, Instant, LinkId, PieceIndex};
@@ -35,9 +37,9 @@ pub(super) struct Passes {
     typical: f64,
     pressing: bool,
     /// Links for which urgent blocks are reserved: no bulk may be put before those.
-    held: BTreeSet<LinkId>,
+    held: LinkSet,
     /// Links that may have room again.
-    pub idle: BTreeSet<LinkId>,
+    pub idle: LinkSet,
     scratch: Scratch,
 }
 
@@ -82,8 +84,10 @@ impl Candidate {
 pub(super) struct Pass {
     pub links: Vec<Candidate>,
     /// Links for which urgent blocks are reserved.
-    pub held: BTreeSet<LinkId>,
+    pub held: LinkSet,
     pub typical: f64,
+    /// What servers could bring: nothing is asked of them while blocks are given away.
+    servers: Outlook,
     /// Blocks that the swarm is forecast to miss, soonest first.
     miss: Vec<Due>,
     /// A block of the window is forecast to be late from peers and server alike.
@@ -95,6 +99,13 @@ pub(super) struct Pass {
 struct Finish {
     finish: f64,
     surely: f64,
+}
+
+impl Pass {
+    /// Whether a server would have one more block sooner than `finish`.
+    fn server_first(&self, finish: f64) -> bool {
+        self.servers.usable() && self.servers.time_for(self.miss.len() + 1) < finish
+    }
 }
 
 impl Engine {
@@ -109,7 +120,8 @@ impl Engine {
         } else {
             // What is stirred and not pressing waits for the next tick; links with room do not.
             self.stirred &= self.passes.pressing;
-            for link in std::mem::take(&mut self.passes.idle) {
+            let idle = std::mem::take(&mut self.passes.idle);
+            for link in idle.iter() {
                 self.top_up(now, link, actions);
             }
         }
@@ -127,7 +139,10 @@ impl Engine {
         let pressing = missing.is_some_and(|d| d.in_s < self.config.urgent.as_secs_f64());
         let typical = self.typical_rate(now);
         let links = self.candidates(now, pressing, typical);
-        let mut pass = Pass { links, held: BTreeSet::new(), typical, miss: Vec::new(), late: false };
+        let mut held = std::mem::take(&mut self.passes.held);
+        held.clear();
+        let servers = self.servers.outlook(now, &self.config);
+        let mut pass = Pass { links, held, typical, servers, miss: Vec::new(), late: false };
         let zones = self.position.zones(now, &self.config);
         if !pressing {
             self.earn(now, &zones, &mut pass, actions);
@@ -141,8 +156,9 @@ impl Engine {
         self.fill_room(now, &pass, &zones, actions);
         // What is left is for links that have room before the next pass; in steady play that is nothing.
         agenda.keep(|p| self.board.has_free(p));
-        let (agenda, held, idle) = (Some(agenda), pass.held, BTreeSet::new());
-        self.passes = Passes { agenda, zones, typical, pressing, held, idle, scratch };
+        let mut idle = std::mem::take(&mut self.passes.idle);
+        idle.clear();
+        self.passes = Passes { agenda: Some(agenda), zones, typical, pressing, held: pass.held, idle, scratch };
     }
 
     /// Walks all that is due: what is under way is watched, what is not is given away.
@@ -190,7 +206,7 @@ impl Engine {
         pass: &mut Pass,
         actions: &mut Vec<Action>,
     ) {
-        if self.last_call(now, d, surely, pass.miss.len()) {
+        if self.last_call(d, surely, &pass.servers, pass.miss.len()) {
             pass.miss.push(*d);
         } else if d.in_s < self.config.urgent.as_secs_f64() && self.hedge(now, d, finish, pass, actions) {
             return;
@@ -213,16 +229,15 @@ impl Engine {
         let best = may.min_by(|a, b| rank(*a).total_cmp(&rank(*b)));
         let finish = best.map_or(f64::INFINITY, |i| pass.links[i].eta + pass.links[i].block_s);
         let dev = best.map_or(0.0, |i| pass.links[i].dev);
-        let server_s = self.servers.time_for(now, pass.miss.len(), &self.config);
+        let server_s = pass.servers.time_for(pass.miss.len());
         let spare = server_s + self.config.comfort.as_secs_f64();
         let surely = finish + self.config.miss_deviations * dev;
         let misses = surely > d.in_s - spare && (counts || best.is_none());
-        if misses && self.server_first(now, surely, pass) {
+        if misses && pass.server_first(surely) {
             pass.miss.push(*d);
             // They are the server's, if it may be asked: a peer that began one would mostly be late with it, and
             // its bytes be lost; further on there is what it brings in time.
-            let servers = self.servers.affords(now, pass.miss.len());
-            if servers || best.is_none_or(|i| pass.links[i].room == 0) {
+            if pass.servers.affords(pass.miss.len()) || best.is_none_or(|i| pass.links[i].room == 0) {
                 pass.late |= server_s > d.own_s.max(self.grace());
                 return;
             }
@@ -242,7 +257,7 @@ impl Engine {
     /// Links that still have room take bulk. It waits on links that still have urgent blocks to be sent; where all urgent ones
     /// are under way, only a short queue of bulk stands before the next.
     fn fill_room(&mut self, now: Instant, pass: &Pass, zones: &Zones, actions: &mut Vec<Action>) {
-        for c in pass.links.iter().filter(|c| c.room > 0 && !pass.held.contains(&c.link)) {
+        for c in pass.links.iter().filter(|c| c.room > 0 && !pass.held.contains(c.link)) {
             let asked = self.ask_ahead(now, c.link, c.room, zones, pass.typical, actions);
             if asked == 0 {
                 self.ask_missed(now, c, pass, actions);
@@ -252,6 +267,9 @@ impl Engine {
 
     /// Which of the candidates answer for the piece. Both lists are in the order of the links.
     fn able(&self, piece: PieceIndex, candidates: &[Candidate], able: &mut Vec<usize>) {
+        if self.availability.of(piece) == 0 {
+            return;
+        }
         let mut links = self.links.values();
         for (i, c) in candidates.iter().enumerate() {
             if links.find(|l| l.id == c.link).is_some_and(|l| l.answers(piece)) {
@@ -285,7 +303,7 @@ impl Engine {
         let Some(l) = self.links.get(&link).filter(|l| l.serves() && l.useful > 0) else { return };
         let mut c = self.candidate(now, l, pressing, typical);
         // What is reserved for it comes with the next full pass.
-        if c.room == 0 || self.passes.held.contains(&link) {
+        if c.room == 0 || self.passes.held.contains(link) {
             return;
         }
         let zones = self.passes.zones;
@@ -403,11 +421,6 @@ impl Engine {
     pub(super) fn overdue(&self, now: Instant, ask: &Ask) -> f64 {
         let grace = if ask.guess { self.config.guess_grace } else { Duration::ZERO };
         now.since(ask.expected + grace).as_secs_f64()
-    }
-
-    /// Whether a server would have the block sooner than `finish`.
-    fn server_first(&self, now: Instant, finish: f64, pass: &Pass) -> bool {
-        self.servers.usable() && self.servers.time_for(now, pass.miss.len() + 1, &self.config) < finish
     }
 
     /// Lateness that the start rule overlooks while the clock stands: what is due "now" cannot be here now.

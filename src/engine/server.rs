@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 
 use super::agenda::Due;
 use super::origins::OriginState;
+use super::outlook::Outlook;
 use super::{Action, Engine};
 use crate::units::{BlockRef, ByteRange, Instant, OriginId};
 
@@ -37,7 +38,8 @@ impl Engine {
         // used as it comes: what lapses is lost.
         if !self.servers.short {
             let lead = self.lead(now);
-            let slack = |k: usize, due: f64| due - self.servers.time_for(now, k + 1, &self.config);
+            let outlook = self.servers.outlook(now, &self.config);
+            let slack = |k: usize, due: f64| due - outlook.time_for(k + 1);
             if !miss.iter().enumerate().any(|(k, d)| slack(k, d.0) < lead) {
                 return;
             }
@@ -64,18 +66,18 @@ impl Engine {
     /// Whether a block that a peer was asked for is a server's as well, behind `before` others: at the last moment that one could
     /// still bring it in time, if the peer will not surely do so and it saves enough. Links that were all guesses would hold
     /// a picture up for seconds, hedged among each other, with a server idle.
-    pub(super) fn last_call(&self, now: Instant, d: &Due, surely: f64, before: usize) -> bool {
+    pub(super) fn last_call(&self, d: &Due, surely: f64, servers: &Outlook, before: usize) -> bool {
         let c = &self.config;
         let [urgent_s, comfort_s, start_s, gain_s] =
             [c.urgent, c.comfort, c.start, c.completing_gain].map(|d| d.as_secs_f64());
         let of_peers = || self.board.cell(d.block).is_some_and(|c| c.fetch.is_none());
-        if !self.servers.usable() || d.in_s >= urgent_s || !of_peers() {
+        if !servers.usable() || d.in_s >= urgent_s || !of_peers() {
             return false;
         }
         // While the clock stands, what it starts with is due as soon as anybody can have it.
         let waits = self.position.waits() && d.own_s < start_s;
         let due_s = if waits { 0.0 } else { self.due_of_server(d) };
-        let server_s = self.servers.time_for(now, before + 1, c);
+        let server_s = servers.time_for(before + 1);
         due_s < urgent_s && due_s - server_s < comfort_s && surely > due_s && surely - server_s > gain_s
     }
 

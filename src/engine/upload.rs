@@ -4,9 +4,10 @@
 //!
 //! Invariant: a request that will not be answered is rejected at once, so that the peer may ask another.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 
 use super::links::{Handed, Link, Wish};
+use super::table::LinkSet;
 use super::{Action, Engine, Phase};
 use crate::units::{Instant, LinkId};
 
@@ -20,7 +21,7 @@ pub(super) struct Upload {
     tokens: f64,
     filled_at: Option<Instant>,
     /// Links that may have requests to be answered: the rest need not be looked at.
-    waiting: BTreeSet<LinkId>,
+    waiting: LinkSet,
 }
 
 /// The longest request that is answered; longer ones are an attack or a fault (libtorrent refuses them as well).
@@ -146,8 +147,8 @@ impl Engine {
         let limited = self.limits.up.is_some();
         loop {
             let mut sent = false;
-            for link in &self.upload.waiting {
-                let Some(l) = self.links.get_mut(link) else { continue };
+            for link in self.upload.waiting.iter() {
+                let Some(l) = self.links.get_mut(&link) else { continue };
                 let sending: u32 = l.handed.iter().map(|h| h.wish.len).sum();
                 if limited && self.upload.tokens <= 0.0 {
                     return;
@@ -193,7 +194,9 @@ impl Engine {
     /// count for ever.
     pub(super) fn forget_handed(&mut self, now: Instant) {
         for l in self.links.values_mut() {
-            l.handed.retain(|h| now.since(h.at) < self.config.request_timeout * 2);
+            // Those handed over first come first.
+            let old = |h: &mut Handed| now.since(h.at) >= self.config.request_timeout * 2;
+            while l.handed.pop_front_if(old).is_some() {}
         }
     }
 }

@@ -3,58 +3,35 @@
 //! Invariant: steps are taken by time, at one time by who made them and in the order in which that one did: an order that is the
 //! same whichever way, and on however many threads, they came together.
 
-use std::cmp::Ordering;
+use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use super::step::Step;
 use crate::units::Instant;
 
-#[derive(Debug)]
+/// When a step is due, who made it, as how many-th of its steps.
+type Key = (Instant, u32, u32);
+
+/// A step's place in line: small, since a heap moves its entries about.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Entry {
-    at: Instant,
-    from: u32,
-    seq: u64,
-    step: Step,
-}
-
-impl Entry {
-    fn key(&self) -> (Instant, u32, u64) {
-        (self.at, self.from, self.seq)
-    }
-}
-
-impl PartialEq for Entry {
-    fn eq(&self, other: &Self) -> bool {
-        self.key() == other.key()
-    }
-}
-
-impl Eq for Entry {}
-
-impl PartialOrd for Entry {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Entry {
-    /// The soonest is the greatest: a [`BinaryHeap`] gives the greatest first.
-    fn cmp(&self, other: &Self) -> Ordering {
-        other.key().cmp(&self.key())
-    }
+    key: Key,
+    /// Where the step itself lies meanwhile.
+    slot: u32,
 }
 
 /// A step at another node.
 #[derive(Debug)]
 pub(super) struct Letter {
     pub to: u32,
-    entry: Entry,
+    key: Key,
+    step: Step,
 }
 
 impl Letter {
     /// When it comes.
     pub fn at(&self) -> Instant {
-        self.entry.at
+        self.key.0
     }
 }
 
@@ -63,61 +40,83 @@ impl Letter {
 pub(super) struct Post {
     pub node: u32,
     pub now: Instant,
-    seq: u64,
-    heap: BinaryHeap<Entry>,
+    seq: u32,
+    /// The soonest first.
+    heap: BinaryHeap<Reverse<Entry>>,
+    steps: Vec<Option<Step>>,
+    /// Slots that are empty.
+    free: Vec<u32>,
     /// Letters that were not taken along yet.
     pub out: Vec<Letter>,
 }
 
 impl Post {
     pub fn new(node: u32) -> Self {
-        Self { node, now: Instant::ZERO, seq: 0, heap: BinaryHeap::new(), out: Vec::new() }
+        let (heap, steps) = (BinaryHeap::new(), Vec::new());
+        Self { node, now: Instant::ZERO, seq: 0, heap, steps, free: Vec::new(), out: Vec::new() }
     }
 
-    fn entry(&mut self, at: Instant, step: Step) -> Entry {
+    /// The next step's key. A node takes some fifty steps a second: four thousand million last for years.
+    fn key(&mut self, at: Instant) -> Key {
         self.seq += 1;
-        Entry { at, from: self.node, seq: self.seq, step }
+        (at, self.node, self.seq)
+    }
+
+    fn put(&mut self, key: Key, step: Step) {
+        let slot = self.free.pop().unwrap_or(self.steps.len() as u32);
+        match self.steps.get_mut(slot as usize) {
+            Some(empty) => *empty = Some(step),
+            None => self.steps.push(Some(step)),
+        }
+        self.heap.push(Reverse(Entry { key, slot }));
     }
 
     /// A step of the node's own.
     pub fn later(&mut self, at: Instant, step: Step) {
-        let entry = self.entry(at, step);
-        self.heap.push(entry);
+        let key = self.key(at);
+        self.put(key, step);
     }
 
     /// A step at another node, not sooner than the path to it takes.
     pub fn send(&mut self, at: Instant, to: u32, step: Step) {
-        let entry = self.entry(at, step);
-        self.out.push(Letter { to, entry });
+        let key = self.key(at);
+        self.out.push(Letter { to, key, step });
     }
 
     pub fn receive(&mut self, letter: Letter) {
-        self.heap.push(letter.entry);
+        self.put(letter.key, letter.step);
     }
 
     /// When the next step is due.
     pub fn next_at(&self) -> Option<Instant> {
-        self.heap.peek().map(|e| e.at)
+        self.heap.peek().map(|e| e.0.key.0)
     }
 
     /// Whether the next step is a message of the same moment.
     pub fn more_mail(&self) -> bool {
-        self.heap.peek().is_some_and(|e| e.at == self.now && matches!(e.step, Step::Mail(..)))
+        let step = |slot: u32| self.steps.get(slot as usize).and_then(Option::as_ref);
+        self.heap.peek().is_some_and(|e| e.0.key.0 == self.now && matches!(step(e.0.slot), Some(Step::Mail(..))))
     }
 
     /// The next step before `until`; time moves on to it.
     pub fn pop(&mut self, until: Instant) -> Option<Step> {
-        self.heap.peek().filter(|e| e.at < until)?;
-        let entry = self.heap.pop()?;
-        self.now = entry.at;
-        Some(entry.step)
+        self.heap.peek().filter(|e| e.0.key.0 < until)?;
+        let Reverse(Entry { key, slot }) = self.heap.pop()?;
+        self.now = key.0;
+        self.free.push(slot);
+        self.steps.get_mut(slot as usize)?.take()
     }
 
     /// Nothing of what the node had before it will happen: it went. Letters still come: who writes them is to be told.
     pub fn clear(&mut self) {
-        let node = self.node;
-        self.heap.retain(|e| e.from != node);
-        self.heap.shrink_to_fit();
+        let (node, mut before) = (self.node, std::mem::take(&mut self.steps));
+        self.free = Vec::new();
+        for Reverse(Entry { key, slot }) in std::mem::take(&mut self.heap) {
+            let step = before.get_mut(slot as usize).and_then(Option::take);
+            if let Some(step) = step.filter(|_| key.1 != node) {
+                self.put(key, step);
+            }
+        }
     }
 }
 

@@ -28,6 +28,8 @@ pub(super) struct Shard {
     next: Vec<Instant>,
     /// Letters by the shard they go to.
     out: Vec<Vec<Letter>>,
+    /// What the node whose turn it is writes: the same memory for all of them.
+    desk: Vec<Letter>,
     pub log: Log,
     /// The soonest of all that is before its nodes, and of what they sent in the last window.
     soonest: Instant,
@@ -53,7 +55,7 @@ fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Shard {
     fn new(shards: usize) -> Self {
         let out = std::iter::repeat_with(Vec::new).take(shards).collect();
-        Self { nodes: Vec::new(), next: Vec::new(), out, log: Log::default(), soonest: NEVER }
+        Self { nodes: Vec::new(), next: Vec::new(), out, desk: Vec::new(), log: Log::default(), soonest: NEVER }
     }
 
     fn receive(&mut self, letter: Letter, shards: usize) {
@@ -70,10 +72,12 @@ impl Shard {
         self.soonest = NEVER;
         for (n, next) in self.nodes.iter_mut().zip(&mut self.next) {
             if *next < until {
+                std::mem::swap(&mut n.post.out, &mut self.desk);
                 let mut turn = Turn { n, ctx, log: &mut self.log };
                 turn.take_all(until);
                 *next = n.post.next_at().unwrap_or(NEVER);
-                for letter in n.post.out.drain(..) {
+                std::mem::swap(&mut n.post.out, &mut self.desk);
+                for letter in self.desk.drain(..) {
                     self.soonest = self.soonest.min(letter.at());
                     if let Some(out) = self.out.get_mut(letter.to as usize % shards) {
                         out.push(letter);

@@ -10,6 +10,7 @@
 //! - the reader gets what was hashed, or what a server sent; the gate opens when enough is here.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::player::Player;
@@ -64,7 +65,7 @@ pub struct Counts {
 #[derive(Debug)]
 pub(super) struct Watch {
     layout: Layout,
-    config: Config,
+    config: Arc<Config>,
     links: BTreeMap<LinkId, Known>,
     asked: BTreeMap<BlockRef, Vec<LinkId>>,
     /// What of each fetch did not come yet.
@@ -83,7 +84,7 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    pub fn new(layout: Layout, config: Config) -> Self {
+    pub fn new(layout: Layout, config: Arc<Config>) -> Self {
         Self {
             layout,
             config,

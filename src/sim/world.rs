@@ -29,7 +29,7 @@ const DELAY_LEAST: Duration = Duration::from_micros(250);
 #[derive(Debug, Clone, Default)]
 pub struct Options {
     pub seed: u64,
-    pub config: Config,
+    pub config: Arc<Config>,
     /// Hold every engine against the world's books after every step.
     pub watch: bool,
     /// Call [`crate::engine::Engine::check`] after each so many steps of an engine; 0 is never.
@@ -142,8 +142,8 @@ impl World {
         });
         let Maker { nodes, delays, .. } = maker;
         if scenario.tick > 0.0 {
-            options.config.tick = Duration::from_secs_f64(scenario.tick);
-            options.config.pressing = options.config.tick / 10;
+            let tick = Duration::from_secs_f64(scenario.tick);
+            options.config = Arc::new(Config { tick, pressing: tick / 10, ..Config::clone(&options.config) });
         }
         let trace = std::mem::take(&mut options.trace);
         let mut nearest = delays.clone();

@@ -131,7 +131,7 @@ fn a_range_on_a_line_full_of_greedy_peers_comes_nearly_as_soon_as_alone() {
     use crate::engine::Config;
     use crate::units::Instant;
     let world = |name: &str, seed, priority| {
-        let options = Options { seed, config: Config { priority, ..Config::default() }, ..Options::default() };
+        let options = Options { seed, config: Config { priority, ..Config::default() }.into(), ..Options::default() };
         World::new(&catalogue::named(name).unwrap(), options).unwrap()
     };
     let seek = |mut w: World| {
