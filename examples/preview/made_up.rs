@@ -7,7 +7,7 @@ use std::time::Duration;
 use sluicegate::app::snapshot::*;
 use sluicegate::units::{Instant, PieceIndex};
 
-pub const STATES: [&str; 27] = [
+pub const STATES: [&str; 28] = [
     "home",
     "home empty",
     "home error",
@@ -22,6 +22,7 @@ pub const STATES: [&str; 27] = [
     "panel light",
     "hover",
     "hover map",
+    "hover peer",
     "waiting",
     "nobody",
     "paused local",
@@ -38,7 +39,7 @@ pub const STATES: [&str; 27] = [
 ];
 
 pub fn has_panel(name: &str) -> bool {
-    ["panel", "panel light", "hover map", "waiting", "nobody", "many", "early"].contains(&name)
+    ["panel", "panel light", "hover map", "hover peer", "waiting", "nobody", "many", "early"].contains(&name)
 }
 
 pub fn snapshot(name: &str, t: f64) -> Snapshot {
