@@ -184,11 +184,13 @@ impl Servers {
         self.fetches.values().filter(|f| f.origin == origin).map(|f| f.range.end - f.upto).sum()
     }
 
-    /// Seconds until `blocks` more blocks would be here, from the origin that is first, with margin.
+    /// Seconds until `blocks` more blocks would be here, from the origin that is first, with margin. One that fell silent is not
+    /// counted on: what was left to it would be late, with peers idle who have it.
     pub fn time_for(&self, now: Instant, blocks: usize, config: &Config) -> f64 {
         let bytes = blocks as f64 * f64::from(BLOCK_LEN);
         let of = |(id, o): (&OriginId, &OriginState)| o.time_for(now, self.outstanding(*id), bytes, config);
-        self.origins.iter().map(of).min_by(f64::total_cmp).unwrap_or(f64::INFINITY)
+        let heard = |o: &(&OriginId, &OriginState)| !self.is_silent(now, *o.0, config);
+        self.origins.iter().filter(heard).map(of).min_by(f64::total_cmp).unwrap_or(f64::INFINITY)
     }
 
     /// Seconds until the fetch has brought all before `offset`; `None` when it makes no progress and is not to be
@@ -215,6 +217,11 @@ impl Servers {
         let rate = o.rate_hoped(now, config);
         let queue = self.before(fetch, f.origin) as f64 / rate;
         now.since(f.progress).as_secs_f64() >= SILENCE_S + 3.0 * o.round_trip().as_secs_f64() + queue
+    }
+
+    /// Whether a range that was asked of the origin is silent.
+    fn is_silent(&self, now: Instant, origin: OriginId, config: &Config) -> bool {
+        self.fetches.iter().any(|(id, f)| f.origin == origin && self.silent(now, *id, f, config))
     }
 
     /// What is shown of each.
@@ -324,6 +331,8 @@ impl Engine {
             let running = self.servers.fetches.values().filter(|f| f.origin == *id).count();
             let rate = o.rate(now).unwrap_or(0.0);
             let limit = ((rate * config.fetch_time.as_secs_f64()) as u64).max(config.fetch_first);
+            // One that has failed shows first, with a block, that it is back: a second of film is not risked on it again.
+            let limit = if o.failures > 0 { u64::from(BLOCK_LEN) } else { limit };
             let free = limit.saturating_sub(self.servers.outstanding(*id));
             let granted = o.grants.unspent(now) / 8;
             // A second range only when the first is mostly here: short ranges cost a round trip each.
@@ -332,6 +341,7 @@ impl Engine {
         };
         self.servers
             .open(now)
+            .filter(|(id, _)| !self.servers.is_silent(now, **id, config))
             .filter_map(|(id, o)| {
                 room(id, o).map(|bytes| (*id, bytes, self.servers.outstanding(*id) as f64 / o.rate(now).unwrap_or(1e6)))
             })
@@ -360,14 +370,15 @@ impl Engine {
     fn fetch(&mut self, now: Instant, origin: OriginId, range: ByteRange, actions: &mut Vec<Action>) {
         let Some(o) = self.servers.origins.get_mut(&origin) else { return };
         let grants = o.grants.spend(now, range.len() * 8);
+        let doubtful = o.failures > 0;
         o.meter.busy_from(now + o.rtt.unwrap_or_default());
         let fetch = FetchId(self.servers.next);
         self.servers.next += 1;
         self.servers.fetches.insert(fetch, Fetch { origin, range, upto: range.start, at: now, progress: now });
         let blocks: Vec<BlockRef> = self.board.layout().blocks_in(range).collect();
         for block in blocks {
-            // Peers that sit on it are let off: the server was asked because they would be late.
-            let asked = self.board.cell(block).map(|c| c.asked).unwrap_or_default();
+            // Peers that sit on it are let off: the server was asked because they would be late. Not for one that may be gone.
+            let asked = self.board.cell(block).filter(|_| !doubtful).map(|c| c.asked).unwrap_or_default();
             self.board.ask_server(block, fetch);
             for link in asked.iter().copied() {
                 self.cancel(link, block, true, actions);
