@@ -275,9 +275,12 @@ fn stream(name: &str, t: f64) -> StreamView {
             "Local network · nobody".into(),
         ],
         servers: if name == "nobody" {
-            vec!["https://seed.example.org ignored Range".into()]
+            vec!["https://seed.example.org/films · ignores ranges".into()]
         } else {
-            vec!["https://seed.example.org/films".into()]
+            vec![
+                "https://seed.example.org/films · takes bids".into(),
+                "http://10.0.0.7:8080/a-name-that-is-long/film.mkv · takes no bids".into(),
+            ]
         },
         file: if name == "many" { ByteRange::new(0, 20_000 << 20) } else { ByteRange::new(40 << 20, 1_180 << 20) },
         piece_len,

@@ -2,7 +2,10 @@
 //!
 //! Beside the film in a wide window, a sheet below it in a narrow one; the same blocks in either.
 
-use eframe::egui::{self, Align, Color32, CornerRadius, Frame, Layout, Margin, Rect, Sense, Ui, UiBuilder, Vec2, vec2};
+use eframe::egui::{
+    self, Align, Align2, Color32, CornerRadius, Frame, Layout, Margin, Rect, Role, Sense, Ui, UiBuilder, Vec2,
+    WidgetInfo, vec2,
+};
 
 use super::panel_graphs as graphs;
 use super::peers::Peers;
@@ -199,9 +202,24 @@ fn lines(ui: &mut Ui, first: &str, rest: &[String], t: &Tokens) {
         ui.label(theme::words(first, theme::SMALL, t.text_soft));
     }
     for line in rest.iter().take(12) {
-        ui.add(egui::Label::new(theme::words(line, theme::SMALL, t.text_dim)).truncate());
+        pair(ui, line, t);
     }
     ui.spacing_mut().item_spacing.y = STEP;
+}
+
+/// "who · what of it", who on the left and what on the right. Where there is no room for both, who is cut short.
+fn pair(ui: &mut Ui, line: &str, t: &Tokens) {
+    let (rect, r) = ui.allocate_exact_size(vec2(ui.available_width(), theme::BODY), Sense::hover());
+    r.widget_info(|| WidgetInfo::labeled(Role::Label, true, line));
+    let (who, what) = line.split_once(" · ").unwrap_or((line, ""));
+    let font = || theme::font(theme::SMALL);
+    let most = rect.width() * 0.7;
+    let right = widgets::text_at(ui, rect.right_center(), Align2::RIGHT_CENTER, most, what, font(), t.text_soft);
+    let room = if what.is_empty() { rect.width() } else { right.left() - rect.left() - STEP };
+    widgets::text_at(ui, rect.left_center(), Align2::LEFT_CENTER, room, who, font(), t.text_dim);
+    if r.hovered() {
+        r.on_hover_text_at_pointer(line);
+    }
 }
 
 #[cfg(test)]

@@ -149,7 +149,7 @@ fn meanings(flags: &str) -> impl Iterator<Item = (char, &'static str)> {
             'H' => "found through the DHT",
             'L' => "found on the local network",
             'E' => "encrypted",
-            'P' => "over µTP",
+            'P' => "over uTP",
             _ => return None,
         })
     };

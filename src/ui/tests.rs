@@ -279,11 +279,13 @@ fn a_peers_flags_are_told_in_words() {
         if wanted.len() > 1 {
             h.get_by_label_contains(&all);
         }
-        wanted.iter().for_each(|says| drop(h.get_by_label(says)));
+        for says in wanted {
+            h.get_by_label(says);
+        }
         h.get_by_label(&format!("[2001:db8:1234:5678:9abc:def0:1234:{}]:51413", row + 1));
     };
     let first = ["we would download, but it holds us back", "it downloads from us", "it called us"];
-    told(&mut h, 0, &[&first[..], &["found through the DHT", "encrypted", "over µTP"]].concat());
+    told(&mut h, 0, &[&first[..], &["found through the DHT", "encrypted", "over uTP"]].concat());
     told(&mut h, 1, &["Nothing goes either way"]);
     let third = ["it would let us download, we want nothing", "we would let it download, it wants nothing"];
     told(&mut h, 2, &[&third[..], &["found through another peer", "found on the local network"]].concat());
