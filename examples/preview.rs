@@ -159,6 +159,7 @@ impl eframe::App for Preview {
         let at = match name.as_str() {
             "hover" => pos2(size.x * 0.52 + wave, size.y - 88.0),
             "hover map" => pos2(size.x - 200.0 + wave, 470.0),
+            "hover peer" => pos2(size.x - 340.0, 690.0),
             _ => pos2(size.x * 0.3 + wave, size.y * 0.3),
         };
         input.events.push(Event::PointerMoved(at));

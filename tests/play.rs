@@ -5,6 +5,8 @@
 
 mod support;
 
+#[path = "play/cut.rs"]
+mod cut;
 #[path = "play/made.rs"]
 mod made;
 #[path = "play/openings.rs"]

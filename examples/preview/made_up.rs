@@ -7,7 +7,7 @@ use std::time::Duration;
 use sluicegate::app::snapshot::*;
 use sluicegate::units::{Instant, PieceIndex};
 
-pub const STATES: [&str; 27] = [
+pub const STATES: [&str; 28] = [
     "home",
     "home empty",
     "home error",
@@ -22,6 +22,7 @@ pub const STATES: [&str; 27] = [
     "panel light",
     "hover",
     "hover map",
+    "hover peer",
     "waiting",
     "nobody",
     "paused local",
@@ -38,7 +39,7 @@ pub const STATES: [&str; 27] = [
 ];
 
 pub fn has_panel(name: &str) -> bool {
-    ["panel", "panel light", "hover map", "waiting", "nobody", "many", "early"].contains(&name)
+    ["panel", "panel light", "hover map", "hover peer", "waiting", "nobody", "many", "early"].contains(&name)
 }
 
 pub fn snapshot(name: &str, t: f64) -> Snapshot {
@@ -274,9 +275,12 @@ fn stream(name: &str, t: f64) -> StreamView {
             "Local network · nobody".into(),
         ],
         servers: if name == "nobody" {
-            vec!["https://seed.example.org ignored Range".into()]
+            vec!["https://seed.example.org/films · ignores ranges".into()]
         } else {
-            vec!["https://seed.example.org/films".into()]
+            vec![
+                "https://seed.example.org/films · takes bids".into(),
+                "http://10.0.0.7:8080/a-name-that-is-long/film.mkv · takes no bids".into(),
+            ]
         },
         file: if name == "many" { ByteRange::new(0, 20_000 << 20) } else { ByteRange::new(40 << 20, 1_180 << 20) },
         piece_len,

@@ -50,7 +50,7 @@ impl HealthLog {
 
 /// Letters as qBittorrent shows them: D/d we want and get / are choked, U/u the same the other way, K it would give but we
 /// want nothing, ? we would give but it wants nothing, I it came to us, H/X/L from DHT, PEX, the local network, E
-/// encrypted, P over µTP.
+/// encrypted, P over uTP.
 pub fn flags(info: &LinkInfo, view: &LinkView) -> String {
     let mut f = String::new();
     match (view.interested, view.choked) {
@@ -105,6 +105,22 @@ pub fn peers(status: &StreamStatus) -> Arc<[PeerView]> {
     peers.into_iter().map(view).collect()
 }
 
+/// The servers by their lines, those in use with what is known of them: "http://host/film · takes bids".
+pub fn servers(status: &StreamStatus) -> Vec<String> {
+    let known = |i: usize| status.engine.servers.iter().find(|s| usize::try_from(s.origin.0) == Ok(i));
+    let line = |(i, line): (usize, &String)| match known(i) {
+        // Why one was left says more.
+        Some(s) if !line.contains(" · ") => match (s.resting, s.takes_bids) {
+            (true, _) => format!("{line} · failed, tried again soon"),
+            (false, Some(true)) => format!("{line} · takes bids"),
+            (false, Some(false)) => format!("{line} · takes no bids"),
+            (false, None) => line.clone(),
+        },
+        _ => line.clone(),
+    };
+    status.servers.iter().enumerate().map(line).collect()
+}
+
 /// "720p · H.264 · AAC stereo · from 14 peers and one server".
 pub fn subtitle(description: &str, status: Option<&StreamStatus>) -> String {
     let mut parts = Vec::new();
@@ -156,7 +172,7 @@ pub fn same(a: &StreamStatus, b: &StreamStatus) -> bool {
     numbers(x) == numbers(y)
         && x.bids.back() == y.bids.back()
         && x.links.iter().map(link).eq(y.links.iter().map(link))
-        && a.servers == b.servers
+        && servers(a) == servers(b)
         && a.error == b.error
         && a.discovery.known == b.discovery.known
         && a.discovery.connecting == b.discovery.connecting
@@ -168,6 +184,8 @@ pub fn same(a: &StreamStatus, b: &StreamStatus) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::snapshot::ServerView;
+    use crate::units::OriginId;
 
     #[test]
     fn films_are_named_by_their_lines() {
@@ -199,6 +217,35 @@ mod tests {
         (info.encrypted, info.utp) = (true, true);
         (view.choked, view.peer_interested) = (false, false);
         assert_eq!(flags(&info, &view), "D?IEP");
+    }
+
+    #[test]
+    fn servers_are_shown_with_what_is_known_of_them() {
+        let view = |origin, takes_bids, resting| ServerView {
+            origin: OriginId(origin),
+            takes_bids,
+            rate: None,
+            unspent_bits: 0,
+            on_its_way: 0,
+            resting,
+        };
+        let servers =
+            vec![view(0, Some(true), false), view(1, Some(false), false), view(2, None, true), view(4, None, false)];
+        let lines = ["http://a/", "http://b/", "http://c/", "http://d/ · refuses connections", "http://e/"];
+        let status = StreamStatus {
+            engine: Arc::new(EngineSnapshot { servers, ..Default::default() }),
+            servers: lines.map(str::to_owned).to_vec(),
+            ..Default::default()
+        };
+        let wanted = [
+            "http://a/ · takes bids",
+            "http://b/ · takes no bids",
+            "http://c/ · failed, tried again soon",
+            "http://d/ · refuses connections",
+            "http://e/",
+        ];
+        assert_eq!(super::servers(&status), wanted);
+        assert!(!same(&status, &StreamStatus { engine: Arc::default(), ..status.clone() }));
     }
 
     #[test]

@@ -106,6 +106,11 @@ impl OriginState {
         self.grants.clear();
     }
 
+    /// Whether it failed, and brought nothing since.
+    pub fn doubtful(&self) -> bool {
+        self.failures > 0
+    }
+
     fn rested(&self, now: Instant) -> bool {
         self.retry_at.is_none_or(|t| t <= now)
     }
@@ -184,12 +189,15 @@ impl Servers {
         !self.fetches.is_empty()
     }
 
-    /// What they could bring from now on; it holds until something is asked of them, granted or brought.
+    /// What they could bring from now on; it holds until something is asked of them, granted or brought. One that fell silent is
+    /// not counted on: what was left to it would be late, with peers idle who have it.
     pub fn outlook(&self, now: Instant, config: &Config) -> Outlook {
         let granted: u64 = self.open(now).map(|(_, o)| o.grants.unspent(now)).sum();
         let plain = self.open(now).any(|(_, o)| o.bidding != Bidding::Takes);
         Outlook {
-            ways: self.origins.iter().map(|(id, o)| o.way(now, self.outstanding(*id), config)).collect(),
+            ways: (self.origins.iter().filter(|(id, _)| !self.is_silent(now, **id, config)))
+                .map(|(id, o)| o.way(now, self.outstanding(*id), config))
+                .collect(),
             margin: config.margin.as_secs_f64(),
             blocks: if plain { usize::MAX } else { (granted / (u64::from(BLOCK_LEN) * 8)) as usize },
         }

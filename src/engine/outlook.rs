@@ -46,7 +46,7 @@ impl Outlook {
         self.ways.iter().map(of).min_by(f64::total_cmp).unwrap_or(f64::INFINITY)
     }
 
-    /// Whether there is an origin.
+    /// Whether there is an origin to count on.
     pub fn usable(&self) -> bool {
         !self.ways.is_empty()
     }

@@ -328,7 +328,8 @@ impl Engine {
         let urgent_s = self.config.urgent.as_secs_f64();
         let (mut need, mut before): (f64, f64) = (0.0, 0.0);
         let spare = |due: f64| (due - self.config.margin.as_secs_f64()).max(0.25);
-        for f in self.servers.fetches.values() {
+        // Where nothing comes although peers were held for as long as may be needed, more of it would not help.
+        for f in self.servers.fetches.values().filter(|f| now.since(f.progress) < PROBE) {
             let left = ByteRange::new(f.upto, f.range.end);
             before += left.len() as f64;
             let due = line.time_of(left.end.saturating_sub(1).saturating_sub(file.start)).as_secs_f64() - media;

@@ -56,6 +56,11 @@ impl Servers {
         let queue = self.before(fetch, f.origin) as f64 / rate;
         now.since(f.progress).as_secs_f64() >= SILENCE_S + 3.0 * o.round_trip().as_secs_f64() + queue
     }
+
+    /// Whether a range that was asked of the origin is silent.
+    pub fn is_silent(&self, now: Instant, origin: OriginId, config: &Config) -> bool {
+        self.fetches.iter().any(|(id, f)| f.origin == origin && self.silent(now, *id, f, config))
+    }
 }
 
 impl Engine {
@@ -63,13 +68,14 @@ impl Engine {
     pub(super) fn fetch(&mut self, now: Instant, origin: OriginId, range: ByteRange, actions: &mut Vec<Action>) {
         let Some(o) = self.servers.origins.get_mut(&origin) else { return };
         let grants = o.grants.spend(now, range.len() * 8);
+        let doubtful = o.doubtful();
         o.asked_range(now);
         let fetch = self.servers.number();
         self.servers.fetches.insert(fetch, Fetch { origin, range, upto: range.start, at: now, progress: now });
         let blocks: Vec<BlockRef> = self.board.layout().blocks_in(range).collect();
         for block in blocks {
-            // Peers that sit on it are let off: the server was asked because they would be late.
-            let asked = self.board.cell(block).map(|c| c.asked).unwrap_or_default();
+            // Peers that sit on it are let off: the server was asked because they would be late. Not for one that may be gone.
+            let asked = self.board.cell(block).filter(|_| !doubtful).map(|c| c.asked).unwrap_or_default();
             self.board.ask_server(block, fetch);
             for link in asked.iter().copied() {
                 self.cancel(link, block, true, actions);

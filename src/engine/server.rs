@@ -11,7 +11,7 @@ use super::agenda::Due;
 use super::origins::OriginState;
 use super::outlook::Outlook;
 use super::{Action, Engine};
-use crate::units::{BlockRef, ByteRange, Instant, OriginId};
+use crate::units::{BLOCK_LEN, BlockRef, ByteRange, Instant, OriginId};
 
 /// Seconds that a server's block is early by at least, by forecast: what a peer needs to step in when the server dies in the
 /// middle of it. With one second a play beside a swarm that had just woken stood for 0.6 s.
@@ -121,6 +121,8 @@ impl Engine {
             let running = self.servers.fetches.values().filter(|f| f.origin == *id).count();
             let rate = o.rate(now).unwrap_or(0.0);
             let limit = ((rate * config.fetch_time.as_secs_f64()) as u64).max(config.fetch_first);
+            // One that has failed shows first, with a block, that it is back: a second of film is not risked on it again.
+            let limit = if o.doubtful() { u64::from(BLOCK_LEN) } else { limit };
             let free = limit.saturating_sub(self.servers.outstanding(*id));
             let granted = o.grants.unspent(now) / 8;
             // A second range only when the first is mostly here: short ranges cost a round trip each.
@@ -129,6 +131,7 @@ impl Engine {
         };
         self.servers
             .open(now)
+            .filter(|(id, _)| !self.servers.is_silent(now, **id, config))
             .filter_map(|(id, o)| {
                 room(id, o).map(|bytes| (*id, bytes, self.servers.outstanding(*id) as f64 / o.rate(now).unwrap_or(1e6)))
             })

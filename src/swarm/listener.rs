@@ -123,8 +123,8 @@ pub fn run(shared: &Arc<Shared>, listening: Listening) {
     let utp = shared.utp.as_ref().is_some_and(|u| u.listens());
     let over = if utp { " · TCP and uTP" } else { "" };
     let line = match listening.busy {
-        Some(busy) => format!("port {busy} is taken · listening on {port}{over}"),
-        None => format!("listening on port {port}{over}"),
+        Some(busy) => format!("Port {busy} is taken · listening on {port}{over}"),
+        None => format!("Listening on port {port}{over}"),
     };
     shared.post(9, "listen", line);
     let pending = Arc::new(Pending::default());

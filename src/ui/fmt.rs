@@ -31,13 +31,24 @@ fn scaled(n: f64, units: [&str; 5]) -> String {
 
 /// The value of `n` in the unit that [`bits`] would choose for `like`: to write "1.2 Mbit, granted 0.9".
 pub fn bits_like(n: u64, like: u64) -> String {
-    let unit = [1.0, 1e3, 1e6, 1e9, 1e12]
-        .into_iter()
-        .zip(["bit", "kbit", "Mbit", "Gbit", "Tbit"])
-        .find(|(_, name)| bits(like).ends_with(&format!(" {name}")))
-        .map_or(1.0, |(unit, _)| unit);
-    let n = n as f64 / unit;
-    if unit >= 1e6 && n < 9.95 { format!("{n:.1}") } else { format!("{n:.0}") }
+    in_unit_of(n as f64, &bits(like), ["bit", "kbit", "Mbit", "Gbit", "Tbit"]).0
+}
+
+/// Two rates to be compared, in the unit that [`rate`] would choose for the larger: "1.2 MB/s" and "0.8 MB/s".
+pub fn rates(a: f64, b: f64) -> [String; 2] {
+    let larger = bytes(a.max(b).max(0.0).round() as u64);
+    [a, b].map(|n| {
+        let (value, unit) = in_unit_of(n.max(0.0), &larger, ["B", "kB", "MB", "GB", "TB"]);
+        format!("{value} {unit}/s")
+    })
+}
+
+/// `n` in the unit that `like` is written in, and that unit.
+fn in_unit_of(n: f64, like: &str, units: [&'static str; 5]) -> (String, &'static str) {
+    let found = [1.0, 1e3, 1e6, 1e9, 1e12].into_iter().zip(units).find(|(_, name)| like.ends_with(&format!(" {name}")));
+    let (unit, name) = found.unwrap_or((1.0, ""));
+    let n = n / unit;
+    (if unit >= 1e6 && n < 9.95 { format!("{n:.1}") } else { format!("{n:.0}") }, name)
 }
 
 /// Thousands apart: "1,180".
@@ -110,6 +121,9 @@ mod tests {
         assert_eq!(bits(1_240_000), "1.2 Mbit");
         assert_eq!(bits_like(900_000, 1_240_000), "0.9");
         assert_eq!(bits_like(0, 800_000), "0");
+        assert_eq!(rates(1_200_000.0, 800_000.0), ["1.2 MB/s", "0.8 MB/s"]);
+        assert_eq!(rates(90_000.0, 700_000.0), ["90 kB/s", "700 kB/s"]);
+        assert_eq!(rates(f64::NAN, -1.0), ["0 B/s", "0 B/s"]);
     }
 
     #[test]

@@ -2,7 +2,10 @@
 //!
 //! Beside the film in a wide window, a sheet below it in a narrow one; the same blocks in either.
 
-use eframe::egui::{self, Align, Color32, CornerRadius, Frame, Layout, Margin, Rect, Sense, Ui, UiBuilder, Vec2, vec2};
+use eframe::egui::{
+    self, Align, Align2, Color32, CornerRadius, Frame, Layout, Margin, Rect, Role, Sense, Ui, UiBuilder, Vec2,
+    WidgetInfo, vec2,
+};
 
 use super::panel_graphs as graphs;
 use super::peers::Peers;
@@ -164,23 +167,33 @@ fn flow(ui: &mut Ui, stream: &StreamView, t: &Tokens, height: f32) {
         None => "No bid needed so far".to_owned(),
     };
     let held = match e.peer_budget {
-        Some(budget) => format!(
-            "Peers held to {} so that the server's {} arrive",
-            fmt::rate(budget as f64),
-            fmt::rate(e.server_share as f64)
-        ),
-        None => "Peers unthrottled".to_owned(),
+        Some(budget) => {
+            let [peers, server] = fmt::rates(budget as f64, e.server_share as f64);
+            vec![
+                format!("Peers held to {peers} so that the server's {server} arrive"),
+                format!("Peers held to {peers}, the server has {server}"),
+            ]
+        }
+        None => vec!["Peers unthrottled".to_owned()],
     };
     let sent = format!("Sent {} · {}", fmt::bytes(e.totals.uploaded), fmt::rate(e.upload_rate));
+    let held_color = if e.peer_budget.is_some() { t.text_soft } else { t.text_dim };
     // A row each, always: what comes and goes within a second must not push all below it about.
-    for (text, color) in
-        [(bid, t.text_soft), (held, if e.peer_budget.is_some() { t.text_soft } else { t.text_dim }), (sent, t.text_dim)]
-    {
+    for (texts, color) in [(vec![bid], t.text_soft), (held, held_color), (vec![sent], t.text_dim)] {
         ui.horizontal(|ui| {
             ui.set_height(theme::BODY);
-            ui.add(egui::Label::new(theme::words(text, theme::SMALL, color)).truncate());
+            ui.add(egui::Label::new(theme::words(fitting(ui, texts), theme::SMALL, color)).truncate());
         });
     }
+}
+
+/// The first wording that there is room for, or the last and shortest.
+fn fitting(ui: &Ui, texts: Vec<String>) -> String {
+    let wide =
+        |text: &String| ui.painter().layout_no_wrap(text.clone(), theme::font(theme::SMALL), Color32::WHITE).size().x;
+    let fits = texts.iter().position(|text| wide(text) <= ui.available_width());
+    let last = texts.len().saturating_sub(1);
+    texts.into_iter().nth(fits.unwrap_or(last)).unwrap_or_default()
 }
 
 fn lines(ui: &mut Ui, first: &str, rest: &[String], t: &Tokens) {
@@ -189,9 +202,24 @@ fn lines(ui: &mut Ui, first: &str, rest: &[String], t: &Tokens) {
         ui.label(theme::words(first, theme::SMALL, t.text_soft));
     }
     for line in rest.iter().take(12) {
-        ui.add(egui::Label::new(theme::words(line, theme::SMALL, t.text_dim)).truncate());
+        pair(ui, line, t);
     }
     ui.spacing_mut().item_spacing.y = STEP;
+}
+
+/// "who · what of it", who on the left and what on the right. Where there is no room for both, who is cut short.
+fn pair(ui: &mut Ui, line: &str, t: &Tokens) {
+    let (rect, r) = ui.allocate_exact_size(vec2(ui.available_width(), theme::BODY), Sense::hover());
+    r.widget_info(|| WidgetInfo::labeled(Role::Label, true, line));
+    let (who, what) = line.split_once(" · ").unwrap_or((line, ""));
+    let font = || theme::font(theme::SMALL);
+    let most = rect.width() * 0.7;
+    let right = widgets::text_at(ui, rect.right_center(), Align2::RIGHT_CENTER, most, what, font(), t.text_soft);
+    let room = if what.is_empty() { rect.width() } else { right.left() - rect.left() - STEP };
+    widgets::text_at(ui, rect.left_center(), Align2::LEFT_CENTER, room, who, font(), t.text_dim);
+    if r.hovered() {
+        r.on_hover_text_at_pointer(line);
+    }
 }
 
 #[cfg(test)]

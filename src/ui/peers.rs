@@ -1,9 +1,10 @@
-//! The connected peers, two lines each, fastest first. Only the rows in sight are drawn.
+//! The connected peers, two lines each, fastest first; pointed at, a row says what the letters of its flags mean. Only the
+//! rows in sight are drawn.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use eframe::egui::{Align2, CornerRadius, Rect, Role, Sense, Stroke, Ui, WidgetInfo, pos2, vec2};
+use eframe::egui::{Align2, CornerRadius, Grid, Rect, Role, Sense, Stroke, Ui, WidgetInfo, pos2, vec2};
 
 use super::theme::{self, Tokens};
 use super::{fmt, widgets};
@@ -64,8 +65,11 @@ fn row(ui: &Ui, rect: Rect, p: &PeerView, fastest: f64, t: &Tokens) {
     let client = if p.client.is_empty() { "Unknown client" } else { &p.client };
     let has = fmt::percent(f64::from(p.has));
     r.widget_info(|| {
-        let label =
-            format!("{client}, {}, has {has}, {}, {} requests in flight", p.addr, fmt::rate(p.down), p.in_flight);
+        let (down, asked) = (fmt::rate(p.down), p.in_flight);
+        let mut label = format!("{client}, {}, has {has}, {down}, {asked} requests in flight", p.addr);
+        for (_, says) in meanings(&p.flags) {
+            label.extend([", ", says]);
+        }
         WidgetInfo::labeled(Role::Label, true, label)
     });
     let painter = ui.painter();
@@ -108,34 +112,46 @@ fn row(ui: &Ui, rect: Rect, p: &PeerView, fastest: f64, t: &Tokens) {
     let width = taken.left() - rect.left() - 8.0;
     widgets::text_at(ui, pos2(rect.left(), lower), Align2::LEFT_CENTER, width, &p.addr, small(), t.text_dim);
     if r.hovered() {
-        r.on_hover_text_at_pointer(meaning(&p.flags));
+        r.on_hover_ui_at_pointer(|ui| hint(ui, p, client, t));
     }
 }
 
-/// What the flag letters say.
-fn meaning(flags: &str) -> String {
-    let words: Vec<&str> = flags
-        .chars()
-        .filter_map(|c| {
-            Some(match c {
-                'D' => "D we download from it",
-                'd' => "d we would, but it holds us back",
-                'U' => "U it downloads from us",
-                'u' => "u it would, but we hold it back",
-                'I' => "I it called us",
-                'X' => "X found through another peer",
-                'H' => "H found through the DHT",
-                'L' => "L found on the local network",
-                'T' => "T found through a tracker",
-                'O' => "O next to be given a chance",
-                'S' => "S it holds back what it has",
-                'E' => "E encrypted",
-                'P' => "P over µTP",
-                'K' => "K it lets us, we want nothing",
-                '?' => "? we let it, it wants nothing",
-                _ => return None,
-            })
+/// What the row has no room for: the whole address, and what each letter of the flags says.
+fn hint(ui: &mut Ui, p: &PeerView, client: &str, t: &Tokens) {
+    ui.spacing_mut().item_spacing.y = 4.0;
+    ui.label(theme::heavy(client, theme::SMALL, t.text));
+    ui.label(theme::words(&p.addr, theme::SMALL, t.text_soft));
+    ui.add_space(4.0);
+    Grid::new("flags").spacing(vec2(theme::STEP, 4.0)).min_row_height(theme::BODY).min_col_width(10.0).show(ui, |ui| {
+        for (flag, says) in meanings(&p.flags) {
+            ui.label(theme::heavy(flag, theme::SMALL, t.text));
+            ui.label(theme::words(says, theme::SMALL, t.text_soft));
+            ui.end_row();
+        }
+    });
+    if meanings(&p.flags).next().is_none() {
+        ui.label(theme::words("Nothing goes either way", theme::SMALL, t.text_soft));
+    }
+}
+
+/// What the flags say, letter by letter.
+fn meanings(flags: &str) -> impl Iterator<Item = (char, &'static str)> {
+    let says = |flag| {
+        Some(match flag {
+            'D' => "we download from it",
+            'd' => "we would download, but it holds us back",
+            'K' => "it would let us download, we want nothing",
+            'U' => "it downloads from us",
+            'u' => "it would download, but we hold it back",
+            '?' => "we would let it download, it wants nothing",
+            'I' => "it called us",
+            'X' => "found through another peer",
+            'H' => "found through the DHT",
+            'L' => "found on the local network",
+            'E' => "encrypted",
+            'P' => "over uTP",
+            _ => return None,
         })
-        .collect();
-    if words.is_empty() { "Nothing goes either way".to_owned() } else { words.join("\n") }
+    };
+    flags.chars().filter_map(move |flag| Some((flag, says(flag)?)))
 }

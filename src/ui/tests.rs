@@ -242,11 +242,53 @@ fn the_panel_says_while_peers_are_held_for_the_server() {
         let held = EngineSnapshot { peer_budget: Some(1_200_000), server_share: 800_000, ..(*s.engine).clone() };
         s.engine = Arc::new(held);
     }
+    let says = [
+        "Peers held to 1.2 MB/s so that the server's 0.8 MB/s arrive",
+        "Peers held to 1.2 MB/s, the server has 0.8 MB/s",
+    ];
+    // Beside the film, as a sheet, and where half a sheet has no room for it.
+    for (width, height, said) in [(1280.0, 800.0, 0), (800.0, 500.0, 0), (640.0, 400.0, 1)] {
+        let (mut h, _fake) = sized(film(p.clone()), width, height);
+        h.key_press(Key::I);
+        h.run_steps(4);
+        h.get_by_label(says[said]);
+        assert!(h.query_by_label(says[1 - said]).is_none() && h.query_by_label("Peers unthrottled").is_none());
+    }
+}
+
+#[test]
+fn a_peers_flags_are_told_in_words() {
+    let mut p = playing(PlayState::Paused);
+    if let Some(s) = &mut p.stream {
+        let peer = |i: usize, flags: &str| PeerView {
+            addr: format!("[2001:db8:1234:5678:9abc:def0:1234:{i}]:51413"),
+            flags: flags.into(),
+            ..s.peers[0].clone()
+        };
+        s.peers = Arc::new([peer(1, "dUIHEP"), peer(2, ""), peer(3, "K?XL")]);
+    }
     let (mut h, _fake) = window(film(p));
     h.key_press(Key::I);
-    h.run_steps(4);
-    h.get_by_label("Peers held to 1.2 MB/s so that the server's 800 kB/s arrive");
-    assert!(h.query_by_label("Peers unthrottled").is_none());
+    h.run();
+    let told = |h: &mut Harness<'_, Option<Window>>, row: usize, wanted: &[&str]| {
+        let all = wanted.join(", ");
+        let found = h.query_all_by_label_contains("requests in flight").nth(row).map(|n| n.rect().center());
+        h.hover_at(found.unwrap());
+        // The hint comes after a moment of rest.
+        h.run_steps(20);
+        if wanted.len() > 1 {
+            h.get_by_label_contains(&all);
+        }
+        for says in wanted {
+            h.get_by_label(says);
+        }
+        h.get_by_label(&format!("[2001:db8:1234:5678:9abc:def0:1234:{}]:51413", row + 1));
+    };
+    let first = ["we would download, but it holds us back", "it downloads from us", "it called us"];
+    told(&mut h, 0, &[&first[..], &["found through the DHT", "encrypted", "over uTP"]].concat());
+    told(&mut h, 1, &["Nothing goes either way"]);
+    let third = ["it would let us download, we want nothing", "we would let it download, it wants nothing"];
+    told(&mut h, 2, &[&third[..], &["found through another peer", "found on the local network"]].concat());
 }
 
 #[test]

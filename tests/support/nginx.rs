@@ -1,5 +1,6 @@
 //! nginx as a plain web server, with what hostile ones do on request.
 
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
@@ -12,7 +13,7 @@ use super::{TempDir, free_port, temp_dir, text, wait_for};
 pub struct Nginx {
     pub port: u16,
     dir: TempDir,
-    _guard: Guard,
+    guard: Guard,
 }
 
 impl Nginx {
@@ -32,6 +33,7 @@ impl Nginx {
                 uwsgi_temp_path {d}/u; scgi_temp_path {d}/s; types {{ video/mp4 mp4; application/x-bittorrent torrent; }}
                 server {{
                     listen 127.0.0.1:{port};
+                    location = /status {{ stub_status; access_log off; }}
                     location / {{ root {root}; {rate} }}
                     location /no-range/ {{ alias {root}/; max_ranges 0; }}
                     location /circle/ {{ return 302 /circle$request_uri; }}
@@ -53,7 +55,7 @@ impl Nginx {
             assert!(guard.runs(), "nginx ended: {}", guard.log());
             TcpStream::connect(("127.0.0.1", port)).ok()
         });
-        Nginx { port, dir, _guard: guard }
+        Nginx { port, dir, guard }
     }
 
     pub fn url(&self, path: &str) -> String {
@@ -64,5 +66,21 @@ impl Nginx {
     pub fn access_log(&self) -> Vec<String> {
         let text = std::fs::read_to_string(self.dir.path().join("access.log")).unwrap_or_default();
         text.lines().map(str::to_owned).collect()
+    }
+
+    /// Answers that it is in the middle of.
+    pub fn answering(&self) -> usize {
+        let mut tcp = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        tcp.write_all(b"GET /status HTTP/1.0\r\n\r\n").unwrap();
+        let mut said = String::new();
+        tcp.read_to_string(&mut said).unwrap();
+        let of = |word| said.split_once(word).and_then(|(_, rest)| rest.split_whitespace().next()?.parse().ok());
+        // This question is one of them.
+        of("Writing: ").map_or(0, |n: usize| n.saturating_sub(1))
+    }
+
+    /// Sends it a signal. It is one process.
+    pub fn signal(&self, signal: i32) {
+        self.guard.signal(signal);
     }
 }

@@ -11,7 +11,7 @@ use crate::app::failure::Failure;
 use crate::app::session::drive::{MOVING, RESTING};
 use crate::app::session::{Facts, Film, SessionCommand, SessionView, Stage};
 use crate::app::snapshot::{PlayState, Playing, StreamView, StripMap, VideoTap};
-use crate::app::view::{HealthLog, peers, same, subtitle};
+use crate::app::view::{HealthLog, peers, same, servers, subtitle};
 use crate::app::words;
 use crate::engine::{Phase, Timeline};
 use crate::media::Player;
@@ -349,7 +349,7 @@ impl FilmPlay {
             history: self.log.shared(),
             waiting_text: shown.waiting.clone(),
             sources: status.discovery.sources.clone(),
-            servers: status.servers.clone(),
+            servers: servers(status),
             file: self.source.file,
             piece_len: self.source.piece_len,
         });

@@ -146,3 +146,24 @@ fn slow_peers_and_a_fast_server_do_not_bring_the_same_blocks() {
     assert_eq!((w.phase, w.stalled), (Phase::Ended, 0.0));
     assert!((t.duplicate as f64) < 0.03 * (t.swarm + t.server) as f64, "{t:?}");
 }
+
+/// A server that carries half of a play falls silent in the middle of a range, its connections open, and from that moment on
+/// the peers bring twice what is needed: what was counted on from the server is theirs long before it is due.
+#[test]
+fn a_server_that_falls_silent_in_mid_range_costs_no_stall_where_peers_suffice() {
+    let mut w = World::new(3_900_000, 128 * 1024, 30.0, Config::default());
+    w.head = 128 * 1024;
+    let rate = 3_900_000.0 / 30.0;
+    for _ in 0..4 {
+        w.seed(0.6 * rate / 4.0, 0.002, 0.005, 0.007);
+    }
+    w.server(0.8 * rate, 0.002);
+    w.open();
+    w.run(60.0, |w| w.media > 3.0 && w.answering());
+    w.web.as_mut().unwrap().silent = true;
+    w.peers.iter_mut().for_each(|p| p.rate = 2.0 * rate / 4.0);
+    w.run(90.0, |w| w.phase == Phase::Ended);
+    assert_eq!((w.phase, w.stalled), (Phase::Ended, 0.0));
+    let t = w.engine.snapshot(crate::units::Instant::from_secs_f64(w.now)).totals;
+    assert!((t.duplicate as f64) < 0.03 * t.swarm as f64, "{t:?}");
+}

@@ -48,6 +48,8 @@ pub struct Peer {
 pub struct Web {
     pub rate: f64,
     pub rtt: f64,
+    /// It goes on taking requests, and sends nothing any more.
+    pub silent: bool,
     free_at: f64,
 }
 
@@ -122,7 +124,7 @@ impl World {
     }
 
     pub fn server(&mut self, rate: f64, rtt: f64) {
-        self.web = Some(Web { rate, rtt, free_at: 0.0 });
+        self.web = Some(Web { rate, rtt, silent: false, free_at: 0.0 });
     }
 
     fn at(&mut self, t: f64, step: Step) {
@@ -324,8 +326,16 @@ impl World {
         }
     }
 
+    /// A range that the server has begun to send and not yet sent whole.
+    pub fn answering(&self) -> bool {
+        self.fetches.values().any(|(range, upto)| *upto > range.start)
+    }
+
     fn chunk(&mut self, f: u32) {
         let Some((range, upto)) = self.fetches.get(&f).copied() else { return };
+        if self.web.as_ref().is_some_and(|w| w.silent) {
+            return;
+        }
         let upto = (upto + u64::from(BLOCK_LEN)).min(range.end);
         self.fetches.insert(f, (range, upto));
         self.tell(Event::ServerBytes { fetch: FetchId(f), upto });
