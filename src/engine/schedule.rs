@@ -169,7 +169,10 @@ impl Engine {
                     let last_call = asked && due_s < urgent_s && due_s < server_s + comfort_s;
                     if last_call && surely > due_s && self.server_first(now, surely, &plan) {
                         plan.miss.push(*d);
-                    } else if urgent && self.hedge(now, d, finish, &mut pass, actions) {
+                    } else if (urgent || finish > d.in_s)
+                        && let Some(second) = self.hedge(now, d, finish, &mut pass, actions)
+                    {
+                        plan.late |= !urgent && counts && second > d.in_s.max(self.grace());
                         continue;
                     } else {
                         // Late pieces are completed, not replaced: only what a peer will miss goes to the server as well, and
@@ -280,7 +283,8 @@ impl Engine {
             return;
         }
         let zones = self.passes.zones;
-        if !pressing && self.gives_nothing(&zones) {
+        // One that fell silent is tried with bulk: a full pass gives it what is due where there is nobody better.
+        if l.snubbed || !pressing && self.gives_nothing(&zones) {
             self.ask_ahead(now, link, c.room, &zones, typical, actions);
             return;
         }
