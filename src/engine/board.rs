@@ -19,6 +19,9 @@ pub enum Giver {
     Known,
 }
 
+/// Links that a block is not hedged to again: where so many let it down since, the first may be the best there is by now.
+const TRIED_MOST: usize = 8;
+
 /// One block of a begun piece.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Cell {
@@ -26,7 +29,7 @@ pub struct Cell {
     /// The first, and a hedge.
     pub asked: Askers,
     pub fetch: Option<FetchId>,
-    /// Links that were asked for it and lost the request or the race: not hedged to again.
+    /// Links that were asked for it and lost the request or the race, the latest last: not hedged to again until others were.
     pub tried: Vec<LinkId>,
 }
 
@@ -301,7 +304,11 @@ impl Board {
     pub fn unask(&mut self, b: BlockRef, link: LinkId, tried: bool) {
         self.change_begun(b, |c| {
             c.asked.remove(link);
-            if tried && !c.tried.contains(&link) && c.tried.len() < 8 {
+            if tried {
+                c.tried.retain(|l| *l != link);
+                if c.tried.len() >= TRIED_MOST {
+                    c.tried.remove(0);
+                }
                 c.tried.push(link);
             }
         });

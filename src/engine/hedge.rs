@@ -1,14 +1,15 @@
 //! An urgent block that is later than forecast is asked of a second link that never had it; the first answer wins and the
-//! other request is cancelled. While the clock stands a block waiting deep in a slow queue moves to a link that has run
-//! empty: the last block decides when the picture appears.
+//! other request is cancelled. What only a silent link was asked for is not on its way: that is taken from it before it is
+//! urgent. While the clock stands a block waiting deep in a slow queue moves to a link that has run empty: the last
+//! block decides when the picture appears.
 
 use super::agenda::Due;
-use super::schedule::Pass;
+use super::schedule::{Candidate, Pass};
 use super::{Action, Engine};
 use crate::units::{BlockRef, Instant};
 
 impl Engine {
-    /// Asks a second link for the block if that is worth it; true when it did.
+    /// Asks a second link for the block if that is worth it; answers in how many seconds that should have it.
     pub(super) fn hedge(
         &mut self,
         now: Instant,
@@ -16,15 +17,20 @@ impl Engine {
         finish: f64,
         pass: &mut Pass,
         actions: &mut Vec<Action>,
-    ) -> bool {
+    ) -> Option<f64> {
         self.drop_silent(now, due.block, actions);
-        let Some(cell) = self.board.cell(due.block) else { return false };
-        let &[first] = &*cell.asked else { return false };
+        let cell = self.board.cell(due.block)?;
+        let &[first] = &*cell.asked else { return None };
         if cell.fetch.is_some() || !self.board.admits(due.block, first) {
-            return false;
+            return None;
         }
-        let Some(ask) = self.ask_of(first, due.block).copied() else { return false };
-        let Some(holder) = self.links.get(&first) else { return false };
+        let ask = self.ask_of(first, due.block).copied()?;
+        let holder = self.links.get(&first)?;
+        // Before it is urgent a block is only taken from who fell silent, by who did not.
+        let urgent = due.in_s < self.config.urgent.as_secs_f64();
+        if !urgent && !holder.snubbed {
+            return None;
+        }
         let slack = self.config.hedge_deviations * holder.lateness.dev();
         // The time that a guess is given ends where another would only just be in time.
         let guess = now.since(ask.expected).as_secs_f64() > slack && ask.guess;
@@ -34,7 +40,7 @@ impl Engine {
         // block under way and the one behind it are not: they may be in the peer's socket.
         let deep = holder.asks.iter().position(|a| a.block == due.block).is_some_and(|i| i >= 2);
         if !deep && !(old && (over || guess)) {
-            return false;
+            return None;
         }
         let (tried, piece) = (&cell.tried, due.block.piece);
         let best = pass
@@ -43,28 +49,31 @@ impl Engine {
             .filter(|c| c.link != first && !tried.contains(&c.link) && self.board.admits(due.block, c.link))
             .filter(|c| self.links.get(&c.link).is_some_and(|l| l.answers(piece)))
             .min_by(|a, b| a.rank().total_cmp(&b.rank()));
-        let Some(c) = best else { return false };
+        let lives = |c: &&mut Candidate| urgent || self.links.get(&c.link).is_some_and(|l| !l.snubbed);
+        let c = best.filter(lives)?;
         let other = c.eta + c.block_s;
         let last_call = guess && due.in_s < other + self.config.comfort.as_secs_f64();
         let late = (over && other < finish || last_call) && old && self.hedge_affordable();
-        let gains = finish > 2.0 * other + holder.rtt_s(&self.config);
+        // To a link that answered nothing yet only where even its risk is worth it: what is forecast of it is a guess.
+        let gains = finish > 2.0 * (other + c.risk) + holder.rtt_s(&self.config);
         let moves = deep && gains && (self.position.waits() || due.in_s < finish);
         if !late && !moves {
-            return false;
+            return None;
         }
         c.eta = other;
         let link = c.link;
         if c.room == 0 {
             // It gets the block as soon as there is room: nothing else may take that.
             pass.held.insert(link);
-            return true;
+            return Some(other);
         }
         c.room -= 1;
-        if moves {
-            self.cancel(first, due.block, true, actions);
+        if moves || !urgent {
+            // Who merely had too much to do did not let us down: should the other, it may be asked again.
+            self.cancel(first, due.block, !moves, actions);
         }
         self.ask(now, link, due.block, pass.typical, actions);
-        true
+        Some(other)
     }
 
     /// Where both links that were asked let it down, the one that was asked first is let off, so that a third can be.

@@ -14,7 +14,7 @@ pub struct Ask {
     pub at: Instant,
     /// When it should be here, by the forecast at the time it was sent.
     pub expected: Instant,
-    /// The link had answered nothing yet: `expected` was a guess.
+    /// The link had answered nothing yet, and there was time for it to: `expected` was a guess.
     pub guess: bool,
 }
 
@@ -143,8 +143,11 @@ impl Link {
 
     /// Requests it should hold: its rate over round trip and queue time, within bounds.
     pub fn depth(&self, now: Instant, queue_time: Duration, config: &Config) -> usize {
+        if self.snubbed {
+            return 1;
+        }
         let Some(rate) = self.meter.rate_at(now) else { return config.queue_min };
-        if self.snubbed || self.squeeze < 1.0 {
+        if self.squeeze < 1.0 {
             return 1;
         }
         let blocks = |queue_time: Duration| {
@@ -194,7 +197,8 @@ impl Link {
             self.last_arrival = now;
             self.meter.busy_from(now + self.rtt.unwrap_or_default());
         }
-        self.asks.push_back(Ask { block, at: now, expected, guess: self.meter.rate().is_none() });
+        let guess = self.meter.rate().is_none() && !self.snubbed;
+        self.asks.push_back(Ask { block, at: now, expected, guess });
         self.peak = self.peak.max(self.asks.len());
     }
 

@@ -206,10 +206,17 @@ impl Engine {
         pass: &mut Pass,
         actions: &mut Vec<Action>,
     ) {
+        let urgent = d.in_s < self.config.urgent.as_secs_f64();
+        let mut finish = finish;
         if self.last_call(d, surely, &pass.servers, pass.miss.len()) {
             pass.miss.push(*d);
-        } else if d.in_s < self.config.urgent.as_secs_f64() && self.hedge(now, d, finish, pass, actions) {
-            return;
+        } else if (urgent || finish > d.in_s)
+            && let Some(second) = self.hedge(now, d, finish, pass, actions)
+        {
+            if urgent {
+                return;
+            }
+            finish = second;
         }
         pass.late |= counts && finish > d.in_s.max(self.grace());
     }
@@ -307,7 +314,8 @@ impl Engine {
             return;
         }
         let zones = self.passes.zones;
-        if !pressing && self.gives_nothing(&zones) {
+        // One that fell silent is tried with bulk: a full pass gives it what is due where there is nobody better.
+        if l.snubbed || !pressing && self.gives_nothing(&zones) {
             self.ask_ahead(now, link, c.room, &zones, typical, actions);
             return;
         }

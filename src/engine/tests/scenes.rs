@@ -167,3 +167,32 @@ fn a_server_that_falls_silent_in_mid_range_costs_no_stall_where_peers_suffice() 
     let t = w.engine.snapshot(crate::units::Instant::from_secs_f64(w.now)).totals;
     assert!((t.duplicate as f64) < 0.03 * t.swarm as f64, "{t:?}");
 }
+
+/// Sixty peers that unchoke and give a byte a second, forty more `later`, and among them one that has three times the film's
+/// rate and comes `at`.
+fn among_tricklers(at: f64, later: f64) -> World {
+    let mut w = World::new(4_000_000, 32 * 1024, 30.0, Config::default());
+    w.head = 64 * 1024;
+    for _ in 0..60 {
+        w.seed(1.0, 0.001, 0.05, 0.06);
+    }
+    for k in 0..40 {
+        let t = later + 0.01 * f64::from(k);
+        w.seed(1.0, 0.001, t, t + 0.01);
+    }
+    w.seed(400_000.0, 0.001, at, at + 0.01);
+    w.open();
+    w
+}
+
+#[test]
+fn one_honest_peer_among_a_hundred_that_trickle_carries_the_film() {
+    // Blocks came back to those that trickle, over and over, and never to the one that was let off a block for their sake.
+    for (at, later) in [(0.22, 6.2), (1.07, 6.2), (2.6, 8.0), (5.55, 6.2), (6.05, 6.2), (6.1, 6.0), (12.8, 7.0)] {
+        let mut w = among_tricklers(at, later);
+        w.run(60.0, |w| w.phase == Phase::Ended);
+        let started = w.started.map(|s| s - at);
+        assert!(started.is_some_and(|s| s < 2.5), "{at} {later}: the clock ran after {started:?}");
+        assert_eq!((w.phase, w.stalled), (Phase::Ended, 0.0), "{at} {later}");
+    }
+}
