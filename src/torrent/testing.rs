@@ -22,6 +22,8 @@ impl TestFile {
 }
 
 pub(crate) struct TestTorrent {
+    // The fuzzers read the description alone.
+    #[cfg_attr(not(test), allow(dead_code))]
     pub content: Vec<u8>,
     pub info: Vec<u8>,
 }

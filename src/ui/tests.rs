@@ -292,6 +292,28 @@ fn a_peers_flags_are_told_in_words() {
 }
 
 #[test]
+fn the_panel_lists_servers_and_where_peers_come_from() {
+    let mut p = playing(PlayState::Paused);
+    let servers =
+        ["https://seed.example/films · takes bids", "https://cdn.example · ignores ranges", "https://new.example"];
+    if let Some(s) = &mut p.stream {
+        s.peers = s.peers.iter().take(2).cloned().collect();
+        s.servers = servers.map(str::to_owned).into();
+    }
+    let (mut h, _fake) = window(film(p));
+    h.key_press(Key::I);
+    h.run();
+    h.get_by_label("1 in use");
+    for line in servers.iter().chain(&["DHT · 61 nodes"]) {
+        h.get_by_label(line);
+    }
+    // What is cut short can be read in whole.
+    h.get_by_label(servers[0]).hover();
+    h.run_steps(20);
+    assert_eq!(h.query_all_by_label(servers[0]).count(), 2);
+}
+
+#[test]
 fn in_a_narrow_window_the_panel_is_a_sheet() {
     let (mut h, _fake) = sized(film(playing(PlayState::Paused)), 800.0, 500.0);
     h.key_press(Key::I);
