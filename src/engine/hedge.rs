@@ -26,8 +26,8 @@ impl Engine {
         let Some(ask) = self.ask_of(first, due.block).copied() else { return false };
         let Some(holder) = self.links.get(&first) else { return false };
         let slack = self.config.hedge_deviations * holder.lateness.dev();
-        // The time that a guess is given ends where another would only just be in time.
-        let guess = now.since(ask.expected).as_secs_f64() > slack && ask.guess;
+        // The time that a guess is given ends where another would only just be in time. That is the server's to be, if there is one.
+        let guess = !self.servers.usable() && now.since(ask.expected).as_secs_f64() > slack && ask.guess;
         let over = self.overdue(now, &ask) > slack;
         let old = now.since(ask.at) > self.config.hedge_floor;
         let (tried, piece) = (cell.tried.clone(), due.block.piece);

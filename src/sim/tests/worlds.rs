@@ -113,6 +113,22 @@ fn a_scarce_swarm_is_completed_by_the_server_and_hardly_more() {
     assert!((o.totals.server as f64) < 1.35 * bound + 2.0 * r.film_len as f64 / 180.0, "{:?} of {bound}", o.totals);
 }
 
+/// 21 s of a film of which the swarm brings 2.2 MB by then: the server gives the rest of what was played, and what lies ahead of the
+/// clock, of both, is worth less than three seconds. That is once in a play; no less keeps a piece of one second whole in time.
+#[test]
+fn while_seeds_wake_little_is_brought_before_its_time() {
+    for seed in 1..4 {
+        let r = named("waking", seed);
+        let (o, s) = only(&r);
+        assert_eq!(s.stalls, 0, "{s:?}");
+        let rate = r.film_len as f64 / 180.0;
+        let played = (21.0 - s.started.unwrap()) * rate;
+        let t = &o.totals;
+        let ahead = (t.server + t.swarm - t.duplicate) as f64 - played;
+        assert!(ahead < 2.6 * rate && t.duplicate == 0, "{:.2} s ahead, {t:?}", ahead / rate);
+    }
+}
+
 #[test]
 fn the_server_comes_first_on_a_narrow_line() {
     for seed in 1..4 {
