@@ -58,7 +58,7 @@ impl Engine {
         }
         c.room -= 1;
         if moves {
-            self.cancel(first, due.block, true, actions);
+            self.cancel(now, first, due.block, true, actions);
         }
         self.ask(now, link, due.block, pass.typical, actions);
         true
@@ -77,7 +77,7 @@ impl Engine {
             if let Some(l) = self.links.get_mut(&link) {
                 l.let_down += 1;
             }
-            self.cancel(link, block, true, actions);
+            self.cancel(now, link, block, true, actions);
         }
     }
 

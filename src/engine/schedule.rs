@@ -120,7 +120,7 @@ impl Engine {
         let layout = *self.board.layout();
         let Some(mut agenda) = self.position.agenda(now, &layout, &self.config, DUE_MOST) else { return };
         if std::mem::take(&mut self.restart) {
-            self.cancel_stale(&agenda, actions);
+            self.cancel_stale(now, &agenda, actions);
         }
         let missing = agenda.pieces().iter().find(|d| !self.board.is_here(d.piece));
         let pressing = missing.is_some_and(|d| d.in_s < self.config.urgent.as_secs_f64());
@@ -415,7 +415,7 @@ impl Engine {
     }
 
     /// After a jump: requests for what is no longer due stand before those that are, so they are withdrawn first.
-    fn cancel_stale(&mut self, agenda: &Agenda, actions: &mut Vec<Action>) {
+    fn cancel_stale(&mut self, now: Instant, agenda: &Agenda, actions: &mut Vec<Action>) {
         let pieces: BTreeSet<_> = agenda.pieces().iter().map(|d| d.piece).collect();
         let due = |b: BlockRef| pieces.contains(&b.piece) && !self.board.block_here(b);
         let mut stale = Vec::new();
@@ -423,7 +423,7 @@ impl Engine {
             stale.extend(l.asks.iter().map(|a| a.block).filter(|b| !due(*b)).map(|b| (l.id, b)));
         }
         for (link, block) in stale {
-            self.cancel(link, block, false, actions);
+            self.cancel(now, link, block, false, actions);
         }
         self.abort_stale(&pieces, actions);
     }
