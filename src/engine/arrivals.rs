@@ -26,7 +26,7 @@ impl Engine {
         match self.board.arrived(block, Giver::Link(link)) {
             None => self.totals.duplicate += len,
             Some(others) => {
-                self.cancel_others(block, others.iter().copied().filter(|l| *l != link), actions);
+                self.cancel_others(now, block, others.iter().copied().filter(|l| *l != link), actions);
                 self.piece_progress(now, block.piece, actions);
                 if let Some(fetch) = fetch {
                     self.abort_if_done(fetch, actions);
@@ -49,6 +49,7 @@ impl Engine {
     /// The race for a block is over: whoever else was asked need not send it.
     pub(super) fn cancel_others(
         &mut self,
+        now: Instant,
         block: BlockRef,
         others: impl Iterator<Item = LinkId>,
         actions: &mut Vec<Action>,
@@ -56,7 +57,7 @@ impl Engine {
         for link in others {
             if let Some(l) = self.links.get_mut(&link) {
                 l.let_down += 1;
-                l.cancel(block);
+                l.cancel(now, block, &self.config);
                 self.passes.idle.insert(link);
             }
             actions.push(Action::Cancel { link, block });

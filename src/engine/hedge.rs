@@ -32,8 +32,8 @@ impl Engine {
             return None;
         }
         let slack = self.config.hedge_deviations * holder.lateness.dev();
-        // The time that a guess is given ends where another would only just be in time.
-        let guess = now.since(ask.expected).as_secs_f64() > slack && ask.guess;
+        // The time that a guess is given ends where another would only just be in time. That is the server's to be, if there is one.
+        let guess = !self.servers.usable() && now.since(ask.expected).as_secs_f64() > slack && ask.guess;
         let over = self.overdue(now, &ask) > slack;
         let old = now.since(ask.at) > self.config.hedge_floor;
         // A move costs nothing where the first request is still far from being answered: it is cancelled in time. The
@@ -70,7 +70,7 @@ impl Engine {
         c.room -= 1;
         if moves || !urgent {
             // Who merely had too much to do did not let us down: should the other, it may be asked again.
-            self.cancel(first, due.block, !moves, actions);
+            self.cancel(now, first, due.block, !moves, actions);
         }
         self.ask(now, link, due.block, pass.typical, actions);
         Some(other)
@@ -89,7 +89,7 @@ impl Engine {
             if let Some(l) = self.links.get_mut(&link) {
                 l.let_down += 1;
             }
-            self.cancel(link, block, true, actions);
+            self.cancel(now, link, block, true, actions);
         }
     }
 

@@ -212,10 +212,13 @@ impl Link {
         ask
     }
 
-    /// Withdraws a request: whether it still comes depends on what the peer has sent already.
-    pub fn cancel(&mut self, block: BlockRef) {
+    /// Withdraws a request: whether it still comes depends on what the peer has sent already. If it does, it comes in its turn.
+    pub fn cancel(&mut self, now: Instant, block: BlockRef, config: &Config) {
+        let Some(place) = self.asks.iter().position(|a| a.block == block) else { return };
+        let turn =
+            now + Duration::from_secs_f64(self.eta_at(now, place + 1, config.rate_unknown, config).clamp(0.0, 3600.0));
         if let Some(ask) = self.unask(block) {
-            self.ghosts.push_back(ask);
+            self.ghosts.push_back(Ask { expected: ask.expected.max(turn), ..ask });
         }
     }
 
@@ -282,5 +285,28 @@ impl Link {
     /// Whether it answers for the piece now.
     pub fn answers(&self, piece: PieceIndex) -> bool {
         self.has.contains(piece) && !self.banned && (!self.choked || self.allowed.contains(&piece))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_withdrawn_late_still_stands_before_what_is_asked_next() {
+        let (c, at) = (Config::default(), |ms: u64| Instant(ms * 1_000_000));
+        let block = |block| BlockRef { piece: PieceIndex(0), block };
+        let mut l = Link::new(LinkId(1), 1, Some(Duration::from_millis(50)), at(0));
+        // Taken for a fast one, it gives a block a second.
+        let guess = 1e6;
+        (0..4).for_each(|i| l.ask(at(0), block(i), guess, &c));
+        l.arrived(at(1000), block(0), u64::from(BLOCK_LEN), &c);
+        l.arrived(at(2000), block(1), u64::from(BLOCK_LEN), &c);
+        l.cancel(at(2500), block(2), &c);
+        l.fade(at(2600), &c);
+        let eta = l.eta_at(at(2600), 1, guess, &c);
+        assert!((1.2..1.6).contains(&eta), "block 3 comes at 4 s, behind block 2: {eta}");
+        l.fade(at(3600), &c);
+        assert!(l.ghosts.is_empty());
     }
 }

@@ -72,10 +72,17 @@ impl Engine {
     }
 
     /// Withdraws a request, here and at the peer.
-    pub(super) fn cancel(&mut self, link: LinkId, block: BlockRef, tried: bool, actions: &mut Vec<Action>) {
+    pub(super) fn cancel(
+        &mut self,
+        now: Instant,
+        link: LinkId,
+        block: BlockRef,
+        tried: bool,
+        actions: &mut Vec<Action>,
+    ) {
         actions.push(Action::Cancel { link, block });
         if let Some(l) = self.links.get_mut(&link) {
-            l.cancel(block);
+            l.cancel(now, block, &self.config);
         }
         self.withdraw(link, block, tried);
     }
@@ -126,7 +133,7 @@ impl Engine {
             self.board.end_parole(link);
         }
         for (link, block) in stale {
-            self.cancel(link, block, true, actions);
+            self.cancel(now, link, block, true, actions);
         }
     }
 

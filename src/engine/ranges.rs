@@ -78,7 +78,7 @@ impl Engine {
             let asked = self.board.cell(block).filter(|_| !doubtful).map(|c| c.asked).unwrap_or_default();
             self.board.ask_server(block, fetch);
             for link in asked.iter().copied() {
-                self.cancel(link, block, true, actions);
+                self.cancel(now, link, block, true, actions);
             }
             self.availability.take(block.piece);
         }
@@ -112,7 +112,7 @@ impl Engine {
                 self.totals.duplicate += bytes.len();
                 continue;
             };
-            self.cancel_others(block, others.iter().copied(), actions);
+            self.cancel_others(now, block, others.iter().copied(), actions);
             if trusted && playable.end == bytes.start && !playable.is_empty() {
                 playable.end = bytes.end;
             } else if trusted {

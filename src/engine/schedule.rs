@@ -132,7 +132,7 @@ impl Engine {
         let layout = *self.board.layout();
         let Some(mut agenda) = self.position.agenda(now, &layout, &self.config, DUE_MOST) else { return };
         if std::mem::take(&mut self.restart) {
-            self.cancel_stale(&agenda, actions);
+            self.cancel_stale(now, &agenda, actions);
             self.priority.jumped();
         }
         let missing = agenda.pieces().iter().find(|d| !self.board.is_here(d.piece));
@@ -437,7 +437,7 @@ impl Engine {
     }
 
     /// After a jump: requests for what is no longer due stand before those that are, so they are withdrawn first.
-    fn cancel_stale(&mut self, agenda: &Agenda, actions: &mut Vec<Action>) {
+    fn cancel_stale(&mut self, now: Instant, agenda: &Agenda, actions: &mut Vec<Action>) {
         let pieces: BTreeSet<_> = agenda.pieces().iter().map(|d| d.piece).collect();
         let due = |b: BlockRef| pieces.contains(&b.piece) && !self.board.block_here(b);
         let mut stale = Vec::new();
@@ -445,7 +445,7 @@ impl Engine {
             stale.extend(l.asks.iter().map(|a| a.block).filter(|b| !due(*b)).map(|b| (l.id, b)));
         }
         for (link, block) in stale {
-            self.cancel(link, block, false, actions);
+            self.cancel(now, link, block, false, actions);
         }
         self.abort_stale(&pieces, actions);
     }

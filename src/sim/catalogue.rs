@@ -11,6 +11,7 @@ pub const NAMES: &[&str] = &[
     "bigpieces",
     "tail",
     "scarce",
+    "waking",
     "server",
     "uneven",
     "churn",
@@ -86,6 +87,18 @@ pub fn named(name: &str) -> Option<Scenario> {
         "scarce" => Scenario { origin: Some(OriginSpec { up: 10.0, ..OriginSpec::default() }), ..base }
             .with(viewer())
             .with(seeds(8, 0.15, 0.15)),
+        // The same while half of the seeds wake, as Transmission does: the first 21 s.
+        "waking" => {
+            let wakes = |name, count, after| {
+                let habits = Habits { unchoke_after: after, pulse: if after > 1.0 { 0.5 } else { 0.0 }, ..h() };
+                Group { delay_ms: 20.0, delay_ms_most: 0.0, ..peers(name, count, 0.15, 0.15, habits) }
+            };
+            Scenario { seconds: 21.0, origin: Some(OriginSpec { up: 10.0, ..OriginSpec::default() }), ..base }
+                .with(Group { down: 20.0, ..viewer() })
+                .with(wakes("prompt", 4, 0.1))
+                .with(wakes("later", 2, 6.6))
+                .with(wakes("latest", 2, 16.0))
+        }
         "server" => Scenario { origin: Some(OriginSpec { up: 4.2, ..OriginSpec::default() }), ..base }.with(seeker()),
         "bidding" => Scenario {
             origin: Some(OriginSpec { up: 10.0, bidding: true, grants: 0.7, ..OriginSpec::default() }),

@@ -133,7 +133,7 @@ fn replay(csv: &str) -> Score {
                 said.insert((row.link, b), Said { at: row.at, expected, deviation, known, by_interval, by_average });
             }
             "cancel" => {
-                l.cancel(block(row.detail));
+                l.cancel(row.at, block(row.detail), &config);
                 said.remove(&(row.link, block(row.detail)));
             }
             "reject" => l.refused(block(row.detail)),
