@@ -11,8 +11,8 @@ use crate::support::{TempDir, free_port, media, temp_dir};
 
 /// 400 kB/s, about three times what the film needs.
 const PACE: Duration = Duration::from_millis(40);
-/// What a play of this film holds, thrice over.
-const MEMORY: f64 = 200e6;
+/// What a play of this film holds, twice over.
+const MEMORY: f64 = 150e6;
 
 struct Shelf {
     _dir: TempDir,

@@ -16,8 +16,8 @@ use crate::support::player::{Home, Played};
 use crate::support::torrent::Torrent;
 use crate::support::{TempDir, media, temp_dir};
 
-/// What a play of this film holds, thrice over.
-const MEMORY: f64 = 200e6;
+/// What a play of this film holds, twice over.
+const MEMORY: f64 = 150e6;
 /// What both kernels' socket buffers may hold beyond what the player reads.
 const BUFFERS: u64 = 16 << 20;
 
