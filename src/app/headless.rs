@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::app::args::SeekAt;
+use crate::app::ending::on_end;
 use crate::app::failure::{Failure, clause, sentence};
 use crate::app::net::{NetOverrides, runtime};
 use crate::app::paths::Paths;
@@ -172,37 +173,15 @@ fn watch(
     }
 }
 
-/// Set by Ctrl-C or a request to terminate; the second Ctrl-C ends at once.
+/// Set when it is asked to end; asked again it ends at once.
 fn on_interrupt(rt: &tokio::runtime::Runtime, signal: Arc<Signal>) -> Arc<AtomicBool> {
     let flag = Arc::new(AtomicBool::new(false));
     let set = flag.clone();
-    rt.spawn(async move {
-        end_asked_for().await;
+    rt.spawn(on_end(move || {
         set.store(true, Ordering::Release);
         signal.notify();
-        end_asked_for().await;
-        std::process::exit(1);
-    });
+    }));
     flag
-}
-
-/// Until the user or the system asks the program to end.
-pub async fn end_asked_for() {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        if let Ok(mut term) = signal(SignalKind::terminate()) {
-            tokio::select! {
-                _ = tokio::signal::ctrl_c() => {}
-                _ = term.recv() => {}
-            }
-            return;
-        }
-    }
-    if tokio::signal::ctrl_c().await.is_err() {
-        // Without a handler the system's own way of ending holds.
-        std::future::pending::<()>().await;
-    }
 }
 
 fn finish(facts: &Facts, end: End, to_the_end: bool, options: &HeadlessOptions) -> u8 {

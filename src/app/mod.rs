@@ -3,10 +3,11 @@
 //! Invariant: whatever may block (disk, name look-ups, closing a stream) happens on the app's and the session's own
 //! threads; the window only reads the latest snapshot and puts commands into a queue.
 //!
-//! Without the `gui` feature only what `sluicegate info` needs is here: telling what the user handed us, and the settings that
-//! say which way to ask for it.
+//! Without the `gui` feature only what `sluicegate info` and `sluicegate serve` need is here: telling what the user handed us,
+//! the settings that say which way to ask for it, and how the program is asked to end.
 
 pub mod args;
+pub mod ending;
 pub mod failure;
 pub mod open;
 

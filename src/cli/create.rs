@@ -11,6 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use clap::Args;
 use sluicegate::app::Failure;
 use sluicegate::app::args::{PieceSize, dht_node, http_url, tracker_tier};
+use sluicegate::app::ending::on_end_in_thread;
 use sluicegate::torrent::create::{CreateError, CreateOptions, Created, Progress, create, default_name, write_whole};
 use sluicegate::torrent::describe;
 
@@ -156,7 +157,8 @@ fn make(args: &CreateArgs) -> Result<(Created, PathBuf), CreateFailed> {
         except: Some(output.clone()),
     };
     let progress = Arc::new(Progress::default());
-    on_signal({
+    // It ends the work, not the program, which cleans up after itself.
+    on_end_in_thread({
         let progress = progress.clone();
         move || progress.cancel()
     });
@@ -226,19 +228,6 @@ fn said(args: &CreateArgs, made: &Created, output: &Path) -> String {
         "Pieces",
         made.magnet
     )
-}
-
-/// Ctrl-C and a request to terminate end the work, not the program: it cleans up after itself.
-pub(super) fn on_signal(then: impl FnOnce() + Send + 'static) {
-    let body = move || {
-        let Ok(rt) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
-        rt.block_on(super::signals::end_asked_for());
-        then();
-    };
-    // Without the thread a signal ends the program as it ends any other, and still nothing is half-written.
-    if let Err(e) = std::thread::Builder::new().name("sluicegate-signal".into()).spawn(body) {
-        tracing::warn!("no thread for signals: {e}");
-    }
 }
 
 /// The line of progress; gone when dropped.

@@ -4,7 +4,8 @@ use std::ffi::OsString;
 use std::sync::Arc;
 use std::time::Instant;
 
-use sluicegate::app::headless::{self, HeadlessOptions, end_asked_for};
+use sluicegate::app::ending::on_end_in_thread;
+use sluicegate::app::headless::{self, HeadlessOptions};
 use sluicegate::app::net::NetOverrides;
 use sluicegate::app::open::classify_os;
 use sluicegate::app::paths::Paths;
@@ -133,14 +134,8 @@ fn no_window(why: &str) -> u8 {
 
 /// Ctrl-C and a request to terminate end the window as closing it does: with all saved.
 fn end_with_signal(app: Arc<App>) {
-    let body = move || {
-        let Ok(rt) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
-        rt.block_on(end_asked_for());
+    on_end_in_thread(move || {
         app.shutdown();
         std::process::exit(0);
-    };
-    // Without the thread a signal ends the program as it ends any other.
-    if let Err(e) = std::thread::Builder::new().name("sluicegate-signal".into()).spawn(body) {
-        tracing::warn!("no thread for signals: {e}");
-    }
+    });
 }

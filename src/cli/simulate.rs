@@ -62,7 +62,7 @@ pub struct SimulateArgs {
 /// Runs it; answers the exit code.
 pub fn run(args: SimulateArgs) -> u8 {
     let stop = Arc::new(AtomicBool::new(false));
-    super::create::on_signal({
+    sluicegate::app::ending::on_end_in_thread({
         let stop = stop.clone();
         move || stop.store(true, Ordering::Relaxed)
     });

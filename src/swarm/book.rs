@@ -247,6 +247,16 @@ impl Book {
         }
     }
 
+    /// It answered, and there was no place for it any more: none of its doing, so it waits until `then` and no longer.
+    pub fn turned_away(&mut self, addr: SocketAddr, then: Instant) {
+        if let Some(e) = self.entries.get_mut(&plain(addr))
+            && matches!(e.state, State::Dialling | State::Shaking)
+        {
+            e.state = State::Idle;
+            e.not_before = then;
+        }
+    }
+
     /// Never dialled or accepted again. On loopback many peers share an address, so there only this port is banned.
     pub fn ban(&mut self, addr: SocketAddr) {
         let addr = plain(addr);
@@ -306,6 +316,25 @@ mod tests {
 
     fn addr(n: u32) -> SocketAddr {
         SocketAddr::from(((0x0a00_0000 + n).to_be_bytes(), 6881))
+    }
+
+    #[test]
+    fn who_found_no_place_comes_before_those_that_failed() {
+        let (mut b, now) = (Book::default(), Instant::now());
+        for n in 1..=2 {
+            b.add(addr(n), LinkSource::User, now);
+        }
+        let (first, second) = (b.next(now).unwrap().0, b.next(now).unwrap().0);
+        b.failed(first, now);
+        b.turned_away(second, now + Duration::from_secs(1));
+        assert_eq!(b.next(now), None);
+        let later = now + Duration::from_secs(1);
+        assert_eq!(b.next(later).unwrap().0, second);
+        for _ in 0..5 {
+            b.turned_away(second, later);
+            assert_eq!(b.next(later).unwrap().0, second, "however often");
+        }
+        assert_eq!(b.next(later).unwrap().0, first);
     }
 
     #[test]

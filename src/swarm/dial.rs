@@ -108,7 +108,8 @@ async fn dial(shared: &Arc<Shared>, addr: SocketAddr, source: LinkSource) {
         Ok(shaken) => match link::run(shared, shaken).await {
             Ok(()) => {}
             Err(NoPlace::Ourselves) => shared.book.lock().is_self(addr),
-            Err(NoPlace::Twice | NoPlace::Full | NoPlace::Banned) => shared.book.lock().failed(addr, Instant::now()),
+            Err(NoPlace::Full) => shared.book.lock().turned_away(addr, Instant::now() + TURNOVER),
+            Err(NoPlace::Twice | NoPlace::Banned) => shared.book.lock().failed(addr, Instant::now()),
         },
         Err(e) => {
             tracing::trace!(%addr, %e, "dial failed");

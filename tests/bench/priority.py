@@ -11,7 +11,6 @@ build of it). The line is emulated by netbed.rs beside this file. Environment: P
 one way per host, QUEUE=150 ms in front of the line, CC= a congestion control for all senders (default: the system's), WORK= a folder,
 UTP=1 for links over uTP.
 """
-import glob
 import json
 import os
 import shutil
@@ -20,6 +19,8 @@ import subprocess
 import sys
 import tempfile
 import time
+
+from throughput import transfer
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 PEERS, DOWN, UP = int(os.environ.get("PEERS", 20)), int(os.environ.get("DOWN", 10000)), int(os.environ.get("UP", 5000))
@@ -52,16 +53,6 @@ def seeds(torrent, folder, count):
         time.sleep(0.1)
     print("ready", flush=True)
     sys.stdin.read()
-
-
-def transfer():
-    if "TRANSFER" in os.environ:
-        return os.environ["TRANSFER"]
-    target = os.environ.get("CARGO_TARGET_DIR", os.path.join(HERE, "../../target"))
-    built = [p for p in glob.glob(f"{target}/release/deps/transfer-*") if os.access(p, os.X_OK) and not p.endswith(".d")]
-    if not built:
-        sys.exit("There is no transfer program yet: cargo bench --bench transfer --no-run makes it.")
-    return max(built, key=os.path.getmtime)
 
 
 def sh(line):

@@ -97,13 +97,14 @@ fn a_piece_whose_hash_never_checks_is_told_and_not_played() {
 fn a_peer_that_sends_spoilt_pieces_shows_nothing_of_them() {
     let film = media::mp4();
     let shelf = Shelf::of(&film);
-    let liar = Seed::start(&shelf.torrent, None);
+    // All that comes until its first piece is hashed counts. Without a limit that is as much as loopback carries meanwhile; with
+    // this, eight pieces take more than a second.
+    let liar = Seed::start(&shelf.torrent, Some(200));
     shelf.spoil();
     let peer = liar.addr.to_string();
-    let played = play(&shelf.torrent, &["--no-server", "--peer", &peer, "--for", "20"]);
+    let played = play(&shelf.torrent, &["--no-server", "--peer", &peer, "--for", "30"]);
     assert!(played.number("/bytes/corrupt") > 0.0, "{:#}\n{}", played.report, played.said);
-    // What it had under way when its first piece failed comes as well: a machine that hashes late lets more of it come.
-    assert!(played.number("/bytes/corrupt") <= 24.0 * PIECE as f64, "it goes on asking the liar: {:#}", played.report);
+    assert!(played.number("/bytes/corrupt") <= 8.0 * PIECE as f64, "it goes on asking the liar: {:#}", played.report);
     only_true_pictures(&played.frames, &film);
 }
 

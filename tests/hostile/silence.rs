@@ -11,8 +11,8 @@ use crate::support::{TempDir, free_port, media, temp_dir};
 
 /// 400 kB/s, about three times what the film needs.
 const PACE: Duration = Duration::from_millis(40);
-/// What a play of this film holds, thrice over.
-const MEMORY: f64 = 450e6;
+/// What a play of this film holds, twice over.
+const MEMORY: f64 = 150e6;
 
 struct Shelf {
     _dir: TempDir,
@@ -33,7 +33,7 @@ impl Shelf {
     fn play(&self, crowd: &[SocketAddr]) -> Played {
         let honest = Peer::honest(&self.content, PACE);
         let mut options: Vec<String> =
-            ["--no-server", "--frames-md5", "frames.txt", "--for", "40", "--listen"].map(String::from).to_vec();
+            ["--no-server", "--frames-md5", "frames.txt", "--for", "24", "--listen"].map(String::from).to_vec();
         options.push(self.listen.to_string());
         for addr in crowd.iter().chain([&honest.addr]) {
             options.extend(["--peer".to_owned(), addr.to_string()]);

@@ -16,9 +16,8 @@ use crate::support::player::{Home, Played};
 use crate::support::torrent::Torrent;
 use crate::support::{TempDir, media, temp_dir};
 
-/// Far more than a play of this film holds (60 MB, and of a program that was just linked all 240 MB may lie mapped in memory),
-/// far less than what is thrown at it.
-const MEMORY: f64 = 450e6;
+/// What a play of this film holds, twice over.
+const MEMORY: f64 = 150e6;
 /// What both kernels' socket buffers may hold beyond what the player reads.
 const BUFFERS: u64 = 16 << 20;
 

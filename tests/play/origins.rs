@@ -1,58 +1,13 @@
 //! With origins that take bids: what they grant is what they send, one that dies is left, and what it owed comes of another.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
-use std::process::Command;
-use std::time::Duration;
-
 use serde_json::Value;
 
 use crate::Shelf;
 use crate::support::frames::{assert_same, reference};
+use crate::support::origin::{LIMIT, Origin};
 use crate::support::player::Home;
-use crate::support::process::Guard;
 use crate::support::seed::Seed;
-use crate::support::{TempDir, free_port, media, temp_dir, text, wait_for};
-
-/// Generous: only a hang reaches it.
-const LIMIT: Duration = Duration::from_secs(60);
-
-/// A running `sluicegate serve`.
-struct Origin {
-    port: u16,
-    guard: Guard,
-    _home: TempDir,
-}
-
-impl Origin {
-    fn start(args: &[&str]) -> Origin {
-        let (home, port) = (temp_dir(), free_port());
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sluicegate"));
-        command.env_clear().env("HOME", home.path()).current_dir(home.path());
-        command.args(["serve", "--listen", &format!("127.0.0.1:{port}")]).args(args);
-        let mut guard = Guard::spawn(&mut command, Some(&home.path().join("log")));
-        wait_for("the origin", LIMIT, || {
-            assert!(guard.runs(), "the origin ended: {}", guard.log());
-            guard.log().contains("serving").then_some(())
-        });
-        Origin { port, guard, _home: home }
-    }
-
-    fn url(&self, path: &str) -> String {
-        format!("http://127.0.0.1:{}/{path}", self.port)
-    }
-
-    /// The value of a counter or gauge of `/metrics`, as its line begins.
-    fn counts(&self, name: &str) -> f64 {
-        let mut tcp = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
-        tcp.set_read_timeout(Some(LIMIT)).unwrap();
-        tcp.write_all(b"GET /metrics HTTP/1.1\r\nHost: o\r\nConnection: close\r\n\r\n").unwrap();
-        let mut answer = String::new();
-        tcp.read_to_string(&mut answer).unwrap();
-        let line = answer.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(' '));
-        line.unwrap_or_else(|| panic!("no {name} in {answer}")).trim().parse().unwrap()
-    }
-}
+use crate::support::{media, text, wait_for};
 
 /// Bytes that were sent without a grant, and with one.
 fn sent(o: &Origin) -> [f64; 2] {

@@ -4,9 +4,9 @@ use std::path::Path;
 use std::process::Command;
 
 use super::support::nginx::Nginx;
+use super::support::origin::{Answer, LIMIT, Origin, ask, command};
 use super::support::process::Guard;
 use super::support::{free_port, temp_dir, text, wait_for};
-use super::{Answer, LIMIT, Server, ask};
 
 const FILM: &[u8] = include_bytes!("../../assets/icon.png");
 
@@ -18,7 +18,7 @@ fn both_answer_alike() {
     std::fs::write(dir.path().join("film.mp4"), FILM).unwrap();
     std::fs::write(sub.join("a%b.mp4"), FILM).unwrap();
     std::fs::write(dir.path().join("empty.mp4"), b"").unwrap();
-    let (nginx, ours) = (Nginx::serve(dir.path(), None), Server::start(&[text(dir.path())]));
+    let (nginx, ours) = (Nginx::serve(dir.path(), None), Origin::start(&[text(dir.path())]));
     let len = FILM.len();
     let tail = format!("Range: bytes={}-", len - 1);
     let past = format!("Range: bytes={len}-");
@@ -114,7 +114,7 @@ fn behind_nginx_as_the_readme_has_it() {
     let log = [("SLUICEGATE_LOG", "sluicegate=debug")];
     let home = temp_dir();
     let upstream = free_port();
-    let mut serve = super::command(home.path());
+    let mut serve = command(home.path());
     serve.envs(log).args(["--listen", &format!("127.0.0.1:{upstream}"), "--trust-proxy", "127.0.0.1"]);
     let mut ours = Guard::spawn(serve.arg(dir.path().join("film.mp4")), Some(&home.path().join("log")));
     let made = rcgen::generate_simple_self_signed(vec!["films.example".into()]).unwrap();

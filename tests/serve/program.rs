@@ -5,8 +5,8 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::process::Output;
 
+use super::support::origin::{LIMIT, Origin, command};
 use super::support::{temp_dir, text, wait_for};
-use super::{LIMIT, Server, command};
 
 fn said(args: &[&str], env: &[(&str, &str)]) -> (Output, String) {
     let home = temp_dir();
@@ -19,7 +19,7 @@ fn said(args: &[&str], env: &[(&str, &str)]) -> (Output, String) {
 fn it_ends_when_asked_to_and_says_so() {
     let dir = temp_dir();
     std::fs::write(dir.path().join("film.mp4"), b"film").unwrap();
-    let mut server = Server::start(&[text(&dir.path().join("film.mp4")), "--log", "json"]);
+    let mut server = Origin::start(&[text(&dir.path().join("film.mp4")), "--log", "json"]);
     assert_eq!(server.get("/", &[]).body, b"film");
     assert_eq!(server.get("/film.mp4", &[]).body, b"film");
     assert!(server.get("/metrics", &[]).body.starts_with(b"# HELP sluicegate_"));
@@ -69,7 +69,7 @@ fn a_signed_address_is_printed_and_works() {
     let (film, token) = (dir.path().join("a film.mp4"), dir.path().join("token"));
     std::fs::write(&film, b"film").unwrap();
     std::fs::write(&token, "a token in a file\n").unwrap();
-    let server = Server::start(&[text(&film), "--token-file", text(&token)]);
+    let server = Origin::start(&[text(&film), "--token-file", text(&token)]);
     assert_eq!(server.get("/a%20film.mp4", &[]).status, 401);
     assert_eq!(server.get("/a%20film.mp4", &["Authorization: Bearer a token in a file"]).body, b"film");
     let sign = ["--sign", "/a film.mp4", "--for", "1h", "--public-url", "https://films.example/"];

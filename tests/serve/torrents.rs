@@ -5,8 +5,8 @@ use std::net::TcpStream;
 
 use sluicegate::torrent::Metainfo;
 
+use super::support::origin::{LIMIT, Origin};
 use super::support::{free_port, temp_dir, text, wait_for};
-use super::{LIMIT, Server};
 
 /// Bytes whose value tells their offset.
 fn film(len: usize) -> Vec<u8> {
@@ -55,7 +55,7 @@ fn torrents_are_made_once_name_the_server_and_are_seeded_from_where_the_files_li
     let out = text(&out);
     let args = [text(&folder), "--torrent-out", out, "--tracker", "http://127.0.0.1:1/announce", "--seed", "--no-dht"];
     let args = [&args[..], &["--seed-listen", &seed]].concat();
-    let mut server = Server::start(&args);
+    let mut server = Origin::start(&args);
     let made = std::fs::read(format!("{out}/Season 1.torrent")).unwrap();
     let meta = Metainfo::parse(&made).unwrap();
     assert_eq!(meta.web_seeds, [format!("http://127.0.0.1:{}/", server.port)]);
@@ -70,7 +70,7 @@ fn torrents_are_made_once_name_the_server_and_are_seeded_from_where_the_files_li
     server.guard.signal(libc::SIGINT);
     server.ends(0);
 
-    let mut again = Server::start(&args);
+    let mut again = Origin::start(&args);
     assert!(again.guard.log().contains("(was there)"), "{}", again.guard.log());
     let moved = Metainfo::parse(&std::fs::read(format!("{out}/Season 1.torrent")).unwrap()).unwrap();
     assert_eq!(moved.info_hash, meta.info_hash);

@@ -10,6 +10,7 @@ pub mod frames;
 pub mod huge;
 pub mod media;
 pub mod nginx;
+pub mod origin;
 pub mod peer;
 pub mod player;
 pub mod process;

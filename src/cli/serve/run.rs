@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use sluicegate::app::Failure;
+use sluicegate::app::ending::on_end;
 use sluicegate::serve::bids::Known;
 use sluicegate::serve::source::{SourceSpec, path::encode};
 use sluicegate::serve::torrents::{self, Made, MakeError};
@@ -17,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::ServeArgs;
 use super::seeds::Seeds;
 use crate::cli::create::Shown;
-use crate::cli::signals::{each_hangup, end_asked_for};
+use crate::cli::signals::each_hangup;
 
 const PORT: u16 = 8080;
 
@@ -113,16 +114,11 @@ async fn serve(args: &ServeArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Cancelled by the first signal to end; the second ends at once.
+/// Cancelled when it is asked to end; asked again it ends at once.
 fn ended() -> CancellationToken {
     let ended = CancellationToken::new();
     let set = ended.clone();
-    tokio::spawn(async move {
-        end_asked_for().await;
-        set.cancel();
-        end_asked_for().await;
-        std::process::exit(1);
-    });
+    tokio::spawn(on_end(move || set.cancel()));
     ended
 }
 

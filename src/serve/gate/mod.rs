@@ -77,6 +77,9 @@ impl From<Stopped> for io::Error {
     }
 }
 
+/// What time it is for the ledger and the queue; it never goes back.
+type Clock = Box<dyn Fn() -> Instant + Send + Sync>;
+
 /// One per server, cloned into each connection. The last clone ends its task.
 #[derive(Clone)]
 pub struct Gate {
@@ -95,6 +98,12 @@ struct Shared {
     nudge: Notify,
     stop: CancellationToken,
     metrics: Metrics,
+}
+
+impl Shared {
+    fn now(&self) -> Instant {
+        (self.clock)()
+    }
 }
 
 struct Line {
@@ -123,6 +132,12 @@ pub struct Granted {
 impl Gate {
     /// Needs a tokio runtime around it. `stop` breaks off every response.
     pub fn new(options: GateOptions, stop: CancellationToken) -> Self {
+        let made = std::time::Instant::now();
+        let clock = move || Instant(u64::try_from(made.elapsed().as_nanos()).unwrap_or(u64::MAX));
+        Self::by_clock(options, stop, Box::new(clock))
+    }
+
+    fn by_clock(options: GateOptions, stop: CancellationToken, clock: Clock) -> Self {
         let secret = options.secret.unwrap_or_else(|| rand::random::<[u8; 32]>().to_vec());
         let allocation = Allocation {
             capacity: options.capacity,
@@ -130,9 +145,8 @@ impl Gate {
             instance: rand::random(),
             ..Allocation::default()
         };
-        let clock = Clock::new();
         let line = options.capacity.map(|bits| {
-            let queue = Queue::new(bits as f64 / 8.0, clock.now());
+            let queue = Queue::new(bits as f64 / 8.0, clock());
             Mutex::new(Line { queue, armed: false })
         });
         let shared = Arc::new(Shared {
@@ -162,7 +176,7 @@ impl Gate {
 
     /// Answers the bid of a viewer that calls itself `viewer`, at `address`.
     pub fn bid(&self, viewer: ViewerKey, address: IpAddr, bid: &Bid) -> Result<Granted, Refusal> {
-        let now = self.shared.clock.now();
+        let now = self.shared.now();
         let who = Bidder { viewer, address: address_key(address) };
         let grant = self.shared.ledger.lock().bid(now, who, bid)?;
         let life = grant.expires.since(now).as_millis() as u64;
@@ -175,7 +189,7 @@ impl Gate {
     /// it to.
     pub fn admit(&self, headers: &HeaderMap, address: IpAddr, len: u64) -> Turn {
         let shared = &self.shared;
-        let now = shared.clock.now();
+        let now = shared.now();
         let address = address_key(address);
         let named = headers.get(VIEWER).and_then(|v| v.to_str().ok()).and_then(viewer_key);
         let shown = headers.get_all(GRANT).iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(','));
@@ -225,7 +239,7 @@ impl Gate {
             bits -= back;
             match *part {
                 Part::Grant { id, .. } => ledger.give_back(id, back),
-                Part::Asked { viewer, .. } => ledger.unbid(self.shared.clock.now(), viewer, back),
+                Part::Asked { viewer, .. } => ledger.unbid(self.shared.now(), viewer, back),
             }
         }
     }
@@ -234,9 +248,9 @@ impl Gate {
 /// Serves those who wait as the rate allows, and lets the ledger see time pass.
 async fn attend(shared: Arc<Shared>) {
     let mut woken = Vec::new();
-    let mut ticked = shared.clock.now();
+    let mut ticked = shared.now();
     loop {
-        let now = shared.clock.now();
+        let now = shared.now();
         let due = shared.line.as_ref().and_then(|line| {
             let mut line = line.lock();
             line.queue.pump(now, &mut woken);
@@ -261,19 +275,6 @@ async fn attend(shared: Arc<Shared>) {
         line.lock().queue.close(&mut woken);
     }
     woken.into_iter().for_each(std::task::Waker::wake);
-}
-
-/// The machine's clock as the ledger and the queue take it.
-struct Clock(std::time::Instant);
-
-impl Clock {
-    fn new() -> Self {
-        Self(std::time::Instant::now())
-    }
-
-    fn now(&self) -> Instant {
-        Instant(u64::try_from(self.0.elapsed().as_nanos()).unwrap_or(u64::MAX))
-    }
 }
 
 fn unix_ms() -> u64 {

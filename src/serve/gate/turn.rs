@@ -139,7 +139,7 @@ impl Future for Pass<'_> {
                 Claim::Served(n) => Ok(n),
                 Claim::Waits => return Poll::Pending,
             },
-            None => line.queue.ask(shared.clock.now(), (self.class, self.flow), self.most, waker, &mut woken),
+            None => line.queue.ask(shared.now(), (self.class, self.flow), self.most, waker, &mut woken),
         };
         let nudge = asked.is_err() && !line.armed;
         drop(line);

@@ -12,10 +12,32 @@ use tokio_util::sync::CancellationToken;
 
 use crate::engine::Bid;
 use crate::serve::gate::{GRANT, Gate, GateOptions, Granted, Stopped, VIEWER, viewer_key};
+use crate::units::Instant;
 
 pub fn gate(capacity: Option<u64>) -> Gate {
     let options = GateOptions { capacity, secret: Some(b"secret".to_vec()), ..GateOptions::default() };
     Gate::new(options, CancellationToken::new())
+}
+
+/// The same by a clock of milliseconds that somebody else turns.
+fn gate_by(capacity: u64, ms: Arc<AtomicU64>) -> Gate {
+    let options = GateOptions { capacity: Some(capacity), ..GateOptions::default() };
+    let clock = move || Instant(ms.load(Ordering::Relaxed) * 1_000_000);
+    Gate::by_clock(options, CancellationToken::new(), Box::new(clock))
+}
+
+/// Whose clock waits for the machine: however long that pauses, a millisecond goes by, and everybody has had a turn before the
+/// next. What a pause lets go at once goes to those who wait, and who has one connection waits for one chunk.
+fn steady(capacity: u64) -> Gate {
+    let ms = Arc::new(AtomicU64::new(0));
+    let gate = gate_by(capacity, ms.clone());
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            ms.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    gate
 }
 
 pub fn ip(n: u8) -> IpAddr {
@@ -91,9 +113,10 @@ async fn a_grant_counts_once_and_what_was_not_sent_comes_back() {
 
 #[tokio::test]
 async fn several_grants_are_spent_in_their_order() {
-    let gate = gate(Some(80_000_000));
+    let ms = Arc::new(AtomicU64::new(0));
+    let gate = gate_by(80_000_000, ms.clone());
     let a = bid(&gate, "v", 1, 2_000_000);
-    tokio::time::sleep(Duration::from_millis(120)).await;
+    ms.store(120, Ordering::Relaxed);
     let b = bid(&gate, "v", 1, 2_000_000);
     let turn = gate.admit(&headers("v", &[&a.grant, &b.grant]), ip(1), 375_000);
     assert_eq!(turn.granted_bits(), 3_000_000);
@@ -179,7 +202,7 @@ impl Drain {
 
 #[tokio::test]
 async fn leftover_is_even_between_addresses_whatever_their_connections() {
-    let gate = gate(Some(64_000_000));
+    let gate = steady(64_000_000);
     let mut drain = Drain::new();
     for _ in 0..16 {
         drain.add(&gate, HeaderMap::new(), ip(1), 1 << 30);
@@ -192,7 +215,7 @@ async fn leftover_is_even_between_addresses_whatever_their_connections() {
 
 #[tokio::test]
 async fn granted_bytes_go_before_leftover() {
-    let gate = gate(Some(16_000_000));
+    let gate = steady(16_000_000);
     let g = bid(&gate, "v", 1, 16_000_000);
     let mut drain = Drain::new();
     for i in 10..40 {
