@@ -20,6 +20,8 @@ pub struct Census {
     pub capacity: f64,
     /// Film that viewers have ahead of their clocks anywhere, bytes.
     pub ahead: u64,
+    /// Film that they have not played yet, bytes: what could lie ahead at most.
+    pub left: u64,
     /// Bytes since the beginning, of all viewers that ever were.
     pub swarm: u64,
     pub server: u64,
@@ -58,6 +60,7 @@ impl World {
                 c.watching += u32::from(p.phase != Phase::Ended);
                 c.stalled += u32::from(p.phase == Phase::Stalled);
                 let from = p.offset();
+                c.left += layout.total_len() - from;
                 let here = h.store.verified.iter().map(|i| layout.piece_range(i));
                 c.ahead += here.filter(|r| r.end > from).map(|r| r.end - r.start.max(from)).sum::<u64>();
             }

@@ -39,6 +39,20 @@ pub struct Flow {
     pub ahead: f64,
 }
 
+/// What lies ahead of all clocks, in seconds of all viewers together.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Pool(f64);
+
+impl Pool {
+    /// For `dt` seconds the swarm has `over` more than is played, or less; `left` is the film that is not played yet. What the
+    /// server has to send of it.
+    pub fn step(&mut self, over: f64, left: f64, dt: f64) -> f64 {
+        let lacks = if over < 0.0 { (-over * dt - self.0).max(0.0) } else { 0.0 };
+        self.0 = (self.0 + over * dt).clamp(0.0, left.max(0.0));
+        lacks
+    }
+}
+
 impl Fluid {
     /// Runs it once.
     pub fn run(&self, seed: u64) -> Flow {
@@ -59,16 +73,15 @@ impl Fluid {
         let mut left: f64 = here.iter().map(|v| v.0).sum();
         let mut comes = dice.exponential(every);
         let end = self.warm + self.measured;
-        let (mut now, mut ahead) = (0.0, 0.0f64);
+        let (mut now, mut ahead) = (0.0, Pool::default());
         let mut flow = Flow::default();
         while now < end {
             let goes = here.front().map_or(f64::INFINITY, |v| v.0);
             let next = goes.min(comes).min(end).min(if now < self.warm { self.warm } else { end });
             let (dt, n) = (next - now, here.len() as f64);
             let over = self.utilisation * upload - n;
-            let lacks = if over < 0.0 { (-over * dt - ahead).max(0.0) } else { 0.0 };
             left = (left - n * dt).max(0.0);
-            ahead = (ahead + over * dt).clamp(0.0, left);
+            let lacks = ahead.step(over, left, dt);
             if now >= self.warm {
                 flow.watching += n * dt;
                 flow.capacity += upload * dt;
@@ -90,7 +103,7 @@ impl Fluid {
             }
         }
         let t = self.measured.max(1e-9);
-        let ahead = ahead / (here.len() as f64).max(1.0);
+        let ahead = ahead.0 / (here.len() as f64).max(1.0);
         Flow { watching: flow.watching / t, capacity: flow.capacity / t, server: flow.server / t, ahead }
     }
 

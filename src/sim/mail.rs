@@ -97,9 +97,11 @@ impl Turn<'_> {
     pub fn announce_gathered(&mut self) {
         let every = (self.ctx.have_every / READS).max(1);
         let Some(h) = self.n.host() else { return };
-        let news = Arc::new(std::mem::take(&mut h.news));
+        let news = std::mem::take(&mut h.news);
+        // Mostly it is one, and needs no place of its own.
+        let message = if let &[one] = news.as_slice() { Message::Have(one) } else { Message::Haves(Arc::new(news)) };
         for end in self.n.ends.iter_mut().filter(|e| e.up && !e.server) {
-            end.post_gathered(Message::Haves(news.clone()), every, &mut self.n.post);
+            end.post_gathered(message.clone(), every, &mut self.n.post);
         }
     }
 

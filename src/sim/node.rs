@@ -246,7 +246,9 @@ impl Turn<'_> {
         let (film, place) = (&self.ctx.film, self.n.place);
         let mut has = PieceSet::new(film.layout.piece_count());
         if place > 0.0 {
-            let upto = place + self.n.dice.between(0.0, 2.0 * g.viewing.ahead);
+            let rate = film.layout.total_len() as f64 / film.timeline.duration().as_secs_f64().max(1e-3);
+            let pace = if self.n.up > rate { (g.viewing.earned * self.n.up / rate).max(1.0) } else { 1.0 };
+            let upto = place * pace + self.n.dice.between(0.0, 2.0 * g.viewing.ahead);
             let upto = film.timeline.offset_of(MediaTime::from_secs_f64(upto));
             let whole = |p: &u32| film.layout.piece_range(PieceIndex(*p)).end <= upto;
             (0..film.layout.piece_count()).take_while(whole).for_each(|p| {

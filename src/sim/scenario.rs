@@ -45,6 +45,8 @@ pub struct Group {
     pub up_most: f64,
     /// Each node has one of the two rates, evenly likely, and none between.
     pub either: bool,
+    /// Whoever would draw the one has the other: beside the same world without, what the draw does cancels (antithetic variates).
+    pub mirrored: bool,
     /// Mbit/s from the network.
     pub down: f64,
     pub delay_ms: f64,
@@ -83,6 +85,7 @@ impl Default for Group {
             up: 4.0,
             up_most: 0.0,
             either: false,
+            mirrored: false,
             down: 100.0,
             delay_ms: 10.0,
             delay_ms_most: 0.0,
@@ -131,13 +134,25 @@ pub struct Viewing {
     pub lingers: f64,
     /// Seconds of film ahead of its place that a viewer who is there at the start already has, on average.
     pub ahead: f64,
+    /// Such a viewer has, besides, what its uplink earned it: where peers give to those who give (tit for tat), one that sends
+    /// faster than the film plays was served at so many times the rate at which it sends. 0 is no more than others.
+    pub earned: f64,
     /// What its bids are multiplied by: 1 says what it needs, more is greed.
     pub greed: f64,
 }
 
 impl Default for Viewing {
     fn default() -> Self {
-        Self { seeks: Vec::new(), hops: 0.0, from: 0.0, leaves: false, lingers: 0.0, ahead: 0.0, greed: 1.0 }
+        Self {
+            seeks: Vec::new(),
+            hops: 0.0,
+            from: 0.0,
+            leaves: false,
+            lingers: 0.0,
+            ahead: 0.0,
+            earned: 0.0,
+            greed: 1.0,
+        }
     }
 }
 
@@ -232,7 +247,7 @@ impl Scenario {
             let all = [g.up, g.up_most, g.down, g.delay_ms, g.delay_ms_most, g.jitter_ms, g.at, g.over, g.stay];
             let all = all.into_iter().chain([g.lacks.0, g.lacks.1]);
             let more = [h.unchoke_after, h.pulse, h.flips, h.rate, h.grows, g.viewing.hops, g.viewing.from];
-            let more = more.into_iter().chain([g.viewing.lingers, g.viewing.ahead, g.viewing.greed]);
+            let more = more.into_iter().chain([g.viewing.lingers, g.viewing.ahead, g.viewing.earned, g.viewing.greed]);
             let shares = [g.has, h.lies, h.rejects];
             let fine = all.chain(more).all(sane)
                 && shares.iter().all(|x| (0.0..=1.0).contains(x))

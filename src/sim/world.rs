@@ -101,7 +101,7 @@ impl Maker {
     fn populate(&mut self, index: usize, g: &Group) {
         for at in self.arrivals(g) {
             let up = if g.either {
-                if self.dice.chance(0.5) { g.up_most } else { g.up }
+                if self.dice.chance(0.5) != g.mirrored { g.up_most } else { g.up }
             } else if g.up_most > g.up {
                 self.dice.between(g.up, g.up_most)
             } else {

@@ -50,6 +50,7 @@ fn worlds(viewers: u32, quick: bool) -> [(&'static str, Scenario); 3] {
         origin: f64::from(viewers) * 2.0 / 3.0,
         warm: 0.0,
         measured: if quick { 60.0 } else { 2.0 * FILM_S },
+        ..Swarm::default()
     };
     let crowd = Group { steady: false, poisson: true, over: swarm.measured, ..swarm.group() };
     let count = (f64::from(viewers) * swarm.measured / FILM_S).ceil() as u32;

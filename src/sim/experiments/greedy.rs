@@ -40,7 +40,7 @@ pub(super) fn run(plan: &mut Plan) -> Result<Findings, ExperimentError> {
     let mut json = Vec::new();
     for (k, capacity) in [0.6, 0.2].into_iter().enumerate() {
         let origin = capacity * f64::from(viewers);
-        let swarm = Swarm { viewers, mean_upload: 0.7, origin, warm: 0.0, measured };
+        let swarm = Swarm { viewers, mean_upload: 0.7, origin, warm: 0.0, measured, ..Swarm::default() };
         for greed in [1.0, 10.0] {
             let others = Group { count: viewers - viewers / 10, name: "others".into(), ..swarm.group() };
             let viewing = Viewing { greed, ..swarm.group().viewing };

@@ -1,8 +1,20 @@
 //! The two laws: what a server carries for N viewers whose usable upload is below, at, and above what they watch.
 //!
-//! *Usable* is mean upload × utilisation, the share that the swarm can put to use while more is wanted. It is measured first, in
-//! the swarm that lacks upload (0.7), where all of it is wanted; the other swarms are given the uplinks that make theirs
-//! usable as told. At exact balance this decides: any waste is lacking in proportion to N, and would turn ½ into 1.
+//! *Usable* is mean upload × utilisation, in units of what is asked of the swarm. Utilisation is what was of use (bytes that did not
+//! come twice) of the upload that viewers had while the swarm wanted more; what is asked is the film's rate less what the server
+//! sends in openings (below). In a swarm that lasts, what lies ahead of the clocks neither grows nor shrinks on average, so that
+//!
+//! > server = N × asked − N × mean × utilisation
+//!
+//! whatever the engine does: of a thousand viewers an error of 2 % in either is twenty streams, where balance is to show six. So
+//! both are measured in a world of the same size and about the same uplinks, and the worlds of the law given the mean upload that
+//! makes theirs usable as told ([`Balance`]).
+//!
+//! A world must also begin as it goes on. Peers give to those who give, so that who has much upload has his film long before its
+//! end, and only then sends all of it to those who have little: until then these lean on the server, however well the whole is
+//! balanced. A swarm in which all begin with the same few seconds ahead grows this reserve (a minute for each viewer) over
+//! several films, at the server's expense and in proportion to N: 20 streams of a thousand viewers still after two films. So
+//! viewers who are there at the start have what their uplinks earned them ([`EARNED`]).
 //!
 //! Then the shortfall of N random uplinks grows as √N ("squares capacity": a server for n viewers serves about n²), and with
 //! upload to spare there is none ("O(1) servers"). What the server sends a viewer in the first fifteen seconds after it came is
@@ -19,9 +31,16 @@ use crate::sim::output::{Cell, Line, Plot, Scale, Table};
 const LEAST: f64 = 1.0;
 /// Usable uploads, and the slopes they should have.
 const LAWS: [(f64, f64); 3] = [(0.7, 1.0), (1.0, 0.5), (1.4, 0.0)];
-/// Viewers in worlds of real engines, how many worlds of each; half a decade between them.
-const REAL: [(u32, u32); 7] = [(10, 12), (32, 6), (100, 3), (316, 2), (1_000, 1), (3_162, 1), (10_000, 1)];
-const QUICK: [(u32, u32); 2] = [(10, 4), (32, 2)];
+/// The law at which chance is all there is: it takes more worlds, in pairs with mirrored uplinks.
+const BALANCED: usize = 1;
+/// Viewers in worlds of real engines, how many worlds of each, and how many at balance; half a decade between them.
+const REAL: [(u32, u32, u32); 7] =
+    [(10, 12, 24), (32, 6, 16), (100, 3, 12), (316, 2, 6), (1_000, 1, 4), (3_162, 1, 2), (10_000, 1, 2)];
+const QUICK: [(u32, u32, u32); 2] = [(10, 4, 4), (32, 2, 2)];
+/// At so many times its uplink a viewer with more than the film's rate was served who is there at the start. In worlds that ran
+/// for five films of 300 s the reserve settled at 60 to 100 s for each viewer, as this makes it: who has 1.6 times the rate
+/// has his film after a fifth of it.
+const EARNED: f64 = 3.0;
 /// Viewers in the fluid, and runs of each.
 const FLUID: [(f64, u32); 6] =
     [(10.0, 400), (100.0, 400), (1_000.0, 200), (10_000.0, 60), (100_000.0, 24), (1_000_000.0, 8)];
@@ -53,6 +72,30 @@ pub struct Point {
     stalled: f64,
     #[serde(skip)]
     duplicates: f64,
+    #[serde(skip)]
+    beside: f64,
+}
+
+/// What makes a mean upload usable as told: measured, and the next world made by it.
+#[derive(Debug, Clone, Copy)]
+struct Balance {
+    utilisation: f64,
+    /// What is asked of the swarm, of the film's rate.
+    asked: f64,
+}
+
+impl Balance {
+    /// Of a swarm of which nothing is known yet.
+    const GUESS: Self = Self { utilisation: 0.975, asked: 0.97 };
+
+    fn of(m: &Measured) -> Self {
+        Self { utilisation: m.utilisation().clamp(0.5, 1.0), asked: m.asked().clamp(0.5, 1.0) }
+    }
+
+    /// The mean upload of which so much is usable.
+    fn mean_upload(self, usable: f64) -> f64 {
+        usable * self.asked / self.utilisation
+    }
 }
 
 /// The slope of a line of least squares through the logarithms.
@@ -66,24 +109,41 @@ pub(super) fn slope(points: &[(f64, f64)]) -> f64 {
     if under > 0.0 { over / under } else { 0.0 }
 }
 
+/// So many worlds of one size and mean upload.
+fn worlds(
+    viewers: u32,
+    law: usize,
+    count: u32,
+    mean_upload: f64,
+    plan: &mut Plan,
+) -> Result<Measured, ExperimentError> {
+    let mut all = Vec::new();
+    for world in 0..count {
+        // Those of a pair have their seed in common.
+        let (pair, mirrored) = if law == BALANCED { (world / 2, world % 2 == 1) } else { (world, false) };
+        let swarm = Swarm { viewers, mean_upload, earned: EARNED, mirrored, ..Swarm::default() };
+        let usable = LAWS.get(law).map_or(0.0, |l| l.0);
+        let what = format!("{viewers} viewers, usable upload {usable}, world {} of {count}", world + 1);
+        let seed = seed_of(plan, u64::from(viewers) << 16 | u64::from(pair) << 4 | law as u64);
+        all.push(swarm.measure(seed, &what, plan)?.0);
+    }
+    Ok(Measured::mean(&all))
+}
+
 /// The real engine: one row for each usable upload.
-fn real(viewers: u32, worlds: u32, plan: &mut Plan) -> Result<[Point; 3], ExperimentError> {
-    // Of a small swarm at first, then of this one where it lacks upload.
-    let mut utilisation = 0.97;
+fn real(viewers: u32, counts: (u32, u32), plan: &mut Plan) -> Result<Vec<Point>, ExperimentError> {
+    let mut balance = Balance::GUESS;
     let mut out = Vec::new();
-    for (i, (usable, _)) in LAWS.into_iter().enumerate() {
-        let mean_upload = usable / utilisation;
-        let mut all = Vec::new();
-        for world in 0..worlds {
-            let swarm = Swarm { viewers, mean_upload, ..Swarm::default() };
-            let what = format!("{viewers} viewers, usable upload {usable}, world {} of {worlds}", world + 1);
-            let seed = seed_of(plan, u64::from(viewers) << 16 | u64::from(world) << 4 | i as u64);
-            all.push(swarm.measure(seed, &what, plan)?.0);
+    for (law, (usable, _)) in LAWS.into_iter().enumerate() {
+        let mut count = counts.0;
+        if law == BALANCED {
+            // Openings, too, are others with enough upload: the first pair only tells what there is to balance.
+            balance = Balance::of(&worlds(viewers, law, 2.min(counts.1), balance.mean_upload(usable), plan)?);
+            count = counts.1;
         }
-        let m = Measured::mean(&all);
-        if i == 0 {
-            utilisation = m.utilisation().clamp(0.5, 1.0);
-        }
+        let mean_upload = balance.mean_upload(usable);
+        let m = worlds(viewers, law, count, mean_upload, plan)?;
+        balance = if law == BALANCED { balance } else { Balance::of(&m) };
         out.push(Point {
             viewers: f64::from(viewers),
             mean_upload,
@@ -93,9 +153,10 @@ fn real(viewers: u32, worlds: u32, plan: &mut Plan) -> Result<[Point; 3], Experi
             engine: "real",
             stalled: m.stalled,
             duplicates: m.duplicates,
+            beside: m.fluid,
         });
     }
-    <[Point; 3]>::try_from(out).map_err(|_| ExperimentError::Stopped)
+    Ok(out)
 }
 
 fn fluid(viewers: f64, runs: u32, usable: f64, plan: &Plan) -> Point {
@@ -111,18 +172,19 @@ fn fluid(viewers: f64, runs: u32, usable: f64, plan: &Plan) -> Point {
         engine: "fluid",
         stalled: 0.0,
         duplicates: 0.0,
+        beside: 0.0,
     }
 }
 
 pub(super) fn laws(plan: &mut Plan) -> Result<Vec<Law>, ExperimentError> {
     let most = if plan.most > 0 { plan.most } else { MOST };
-    let sizes: &[(u32, u32)] = if plan.quick { &QUICK } else { &REAL };
+    let sizes: &[(u32, u32, u32)] = if plan.quick { &QUICK } else { &REAL };
     let mut laws: Vec<Law> = LAWS
         .iter()
         .map(|(usable_upload, _)| Law { usable_upload: *usable_upload, slope: 0.0, points: Vec::new() })
         .collect();
-    for (viewers, worlds) in sizes.iter().copied().filter(|s| s.0 <= most) {
-        let points = real(viewers, worlds, plan)?;
+    for (viewers, few, many) in sizes.iter().copied().filter(|s| s.0 <= most) {
+        let points = real(viewers, (few, many), plan)?;
         laws.iter_mut().zip(points).for_each(|(law, p)| law.points.push(p));
     }
     for (viewers, runs) in FLUID {
@@ -157,6 +219,7 @@ pub(super) fn run(plan: &mut Plan) -> Result<Findings, ExperimentError> {
             "utilisation",
             "server_streams",
             "opening_streams",
+            "fluid_beside",
             "duplicates",
             "stalled_s_per_h",
         ],
@@ -175,6 +238,7 @@ pub(super) fn run(plan: &mut Plan) -> Result<Findings, ExperimentError> {
                 number(p.utilisation, 4),
                 number(p.server_streams, 3),
                 if real { number(p.opening_streams, 3) } else { Cell::Nothing },
+                if real { number(p.beside, 3) } else { Cell::Nothing },
                 if real { number(p.duplicates, 4) } else { Cell::Nothing },
                 if real { number(p.stalled, 2) } else { Cell::Nothing },
             ]);

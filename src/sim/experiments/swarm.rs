@@ -3,6 +3,7 @@
 use super::{ExperimentError, Plan, play};
 use crate::sim::census::Census;
 use crate::sim::film::FilmSpec;
+use crate::sim::fluid::Pool;
 use crate::sim::report::Report;
 use crate::sim::scenario::{Group, Kind, OriginSpec, Scenario, Viewing};
 
@@ -15,6 +16,10 @@ pub(super) const WARM_S: f64 = 150.0;
 /// Measured for so long.
 pub(super) const MEASURED_S: f64 = 300.0;
 
+/// A swarm wants more while less than this share of the film that is not played yet lies ahead of the clocks: past it, who is slow
+/// to send is not missed.
+const SATED: f64 = 0.6;
+
 /// A swarm of viewers whose uplinks are 0.4 or 1.6 times the mean, evenly likely, who come at random and go at the end.
 #[derive(Debug, Clone)]
 pub(super) struct Swarm {
@@ -25,11 +30,23 @@ pub(super) struct Swarm {
     pub origin: f64,
     pub warm: f64,
     pub measured: f64,
+    /// See [`Viewing::earned`].
+    pub earned: f64,
+    /// See [`Group::mirrored`].
+    pub mirrored: bool,
 }
 
 impl Default for Swarm {
     fn default() -> Self {
-        Self { viewers: 100, mean_upload: 1.0, origin: 0.0, warm: WARM_S, measured: MEASURED_S }
+        Self {
+            viewers: 100,
+            mean_upload: 1.0,
+            origin: 0.0,
+            warm: WARM_S,
+            measured: MEASURED_S,
+            earned: 0.0,
+            mirrored: false,
+        }
     }
 }
 
@@ -57,11 +74,12 @@ impl Swarm {
             up: 0.4 * mean,
             up_most: 1.6 * mean,
             either: true,
+            mirrored: self.mirrored,
             down: 20.0 * MBIT_S,
             delay_ms: 15.0,
             delay_ms_most: 40.0,
             links: 25,
-            viewing: Viewing { leaves: true, ahead: 15.0, ..Viewing::default() },
+            viewing: Viewing { leaves: true, ahead: 15.0, earned: self.earned, ..Viewing::default() },
             ..Group::default()
         }
     }
@@ -96,9 +114,14 @@ pub(super) struct Measured {
     /// What they could send, and what they sent each other that was of use, of the film's rate.
     pub capacity: f64,
     pub used: f64,
+    /// The same two, while the swarm wanted more.
+    pub offered: f64,
+    pub taken: f64,
     /// What the server sent past the viewers' first fifteen seconds, and in them, of the film's rate.
     pub server: f64,
     pub opening: f64,
+    /// What the server would have sent past them to a fluid of the same viewers.
+    pub fluid: f64,
     /// Bytes that came twice, as a share of what the swarm sent.
     pub duplicates: f64,
     /// Seconds stalled per hour watched.
@@ -118,7 +141,16 @@ impl Measured {
         let (swarm, duplicate) = (last.swarm - first.swarm, last.duplicate - first.duplicate);
         let opening = last.opening - first.opening;
         let watching = mean(&|c| f64::from(c.watching));
-        Self {
+        let useful = |a: &Census, b: &Census| ((b.swarm - a.swarm).saturating_sub(b.duplicate - a.duplicate)) as f64;
+        let (mut offered, mut taken) = (0.0, 0.0);
+        for pair in later.windows(2) {
+            let &[a, b] = pair else { continue };
+            if (b.ahead as f64) < SATED * b.left as f64 {
+                offered += b.capacity * b.at.since(a.at).as_secs_f64();
+                taken += useful(a, b);
+            }
+        }
+        let mut out = Self {
             seconds,
             watching,
             capacity: mean(&|c| c.capacity / (125_000.0 * MBIT_S)),
@@ -128,12 +160,41 @@ impl Measured {
             duplicates: duplicate as f64 / swarm.max(1) as f64,
             stalled: (last.stood - first.stood) / (watching * seconds).max(1e-9) * 3600.0,
             ahead: mean(&|c| c.ahead as f64 / (125_000.0 * MBIT_S)) / watching.max(1e-9),
-        }
+            offered: offered / (125_000.0 * MBIT_S) / seconds.max(1e-9),
+            taken: taken / (125_000.0 * MBIT_S) / seconds.max(1e-9),
+            fluid: 0.0,
+        };
+        out.fluid = out.along(counts, warm);
+        out
     }
 
-    /// The share of the upload that the swarm put to use.
+    /// What the server would have sent past the openings to a fluid of the same viewers with the same uplinks, of which the same
+    /// share is put to use; from `warm` seconds on, and with nothing in reserve at first.
+    fn along(&self, counts: &[Census], warm: f64) -> f64 {
+        let (mut pool, mut sum, mut seconds) = (Pool::default(), 0.0, 0.0);
+        for pair in counts.windows(2) {
+            let [a, b] = pair else { continue };
+            let dt = b.at.since(a.at).as_secs_f64();
+            let supply = self.utilisation() * b.capacity / (125_000.0 * MBIT_S);
+            let lacks =
+                pool.step(supply - f64::from(b.watching) * self.asked(), b.left as f64 / (125_000.0 * MBIT_S), dt);
+            if a.at.as_secs_f64() >= warm {
+                sum += lacks;
+                seconds += dt;
+            }
+        }
+        sum / seconds.max(1e-9)
+    }
+
+    /// The share of the upload that the swarm can put to use: what was of use of what was offered, while more was wanted. Of a swarm
+    /// that wanted little more all along, what it used of what it had.
     pub fn utilisation(&self) -> f64 {
-        self.used / self.capacity.max(1e-9)
+        if self.offered > 0.1 * self.capacity { self.taken / self.offered } else { self.used / self.capacity.max(1e-9) }
+    }
+
+    /// What is asked of the swarm, of the film's rate: all but what the server sends in openings.
+    pub fn asked(&self) -> f64 {
+        1.0 - self.opening / self.watching.max(1e-9)
     }
 
     /// Several of the same, each weighing as much as its viewers.
@@ -145,8 +206,11 @@ impl Measured {
             watching: of(&|m| m.watching),
             capacity: of(&|m| m.capacity),
             used: of(&|m| m.used),
+            offered: of(&|m| m.offered),
+            taken: of(&|m| m.taken),
             server: of(&|m| m.server),
             opening: of(&|m| m.opening),
+            fluid: of(&|m| m.fluid),
             duplicates: of(&|m| m.duplicates),
             stalled: of(&|m| m.stalled),
             ahead: of(&|m| m.ahead),
