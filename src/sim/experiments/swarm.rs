@@ -172,10 +172,12 @@ impl Measured {
     /// share is put to use; from `warm` seconds on, and with nothing in reserve at first.
     fn along(&self, counts: &[Census], warm: f64) -> f64 {
         let (mut pool, mut sum, mut seconds) = (Pool::default(), 0.0, 0.0);
+        // What a sated swarm leaves lying it could use.
+        let share = self.wanting().unwrap_or(1.0);
         for pair in counts.windows(2) {
             let [a, b] = pair else { continue };
             let dt = b.at.since(a.at).as_secs_f64();
-            let supply = self.utilisation() * b.capacity / (125_000.0 * MBIT_S);
+            let supply = share * b.capacity / (125_000.0 * MBIT_S);
             let lacks =
                 pool.step(supply - f64::from(b.watching) * self.asked(), b.left as f64 / (125_000.0 * MBIT_S), dt);
             if a.at.as_secs_f64() >= warm {
@@ -189,7 +191,12 @@ impl Measured {
     /// The share of the upload that the swarm can put to use: what was of use of what was offered, while more was wanted. Of a swarm
     /// that wanted little more all along, what it used of what it had.
     pub fn utilisation(&self) -> f64 {
-        if self.offered > 0.1 * self.capacity { self.taken / self.offered } else { self.used / self.capacity.max(1e-9) }
+        self.wanting().unwrap_or(self.used / self.capacity.max(1e-9))
+    }
+
+    /// The same of a swarm that wanted more for a tenth of the time at least.
+    fn wanting(&self) -> Option<f64> {
+        (self.offered > 0.1 * self.capacity).then(|| self.taken / self.offered)
     }
 
     /// What is asked of the swarm, of the film's rate: all but what the server sends in openings.
