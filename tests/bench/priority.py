@@ -77,9 +77,8 @@ class Bed:
         for n, all_ in addrs.items():
             for a in all_:
                 sh(f"ip -n {self.names[n]} addr add {a}/32 dev eth0")
-            sh(f"ip -n {self.names[n]} link set eth0 up mtu 1500 txqueuelen 1000 && ip -n {self.names[n]} route add default dev eth0 src {all_[0]}")
-            if "CC" in os.environ:
-                sh(f"ip netns exec {self.names[n]} sysctl -qw net.ipv4.tcp_congestion_control={os.environ['CC']}")
+            route = f"default dev eth0 src {all_[0]}" + (f" congctl {os.environ['CC']}" if "CC" in os.environ else "")
+            sh(f"ip -n {self.names[n]} link set eth0 up mtu 1500 txqueuelen 1000 && ip -n {self.names[n]} route add {route}")
 
     def inside(self, name, cmd):
         return ["ip", "netns", "exec", self.names[name], *cmd]

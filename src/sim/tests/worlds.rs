@@ -118,7 +118,8 @@ fn a_scarce_swarm_is_completed_by_the_server_and_hardly_more() {
 }
 
 /// 21 s of a film of which the swarm brings 2.2 MB by then: the server gives the rest of what was played, and what lies ahead of the
-/// clock, of both, is worth less than three seconds. That is once in a play; no less keeps a piece of one second whole in time.
+/// clock, of both, is worth about three seconds: two that a server's blocks are early by, and a piece of one that is played once it
+/// is whole. That is once in a play.
 #[test]
 fn while_seeds_wake_little_is_brought_before_its_time() {
     for seed in 1..4 {
@@ -129,7 +130,7 @@ fn while_seeds_wake_little_is_brought_before_its_time() {
         let played = (21.0 - s.started.unwrap()) * rate;
         let t = &o.totals;
         let ahead = (t.server + t.swarm - t.duplicate) as f64 - played;
-        assert!(ahead < 2.6 * rate && t.duplicate == 0, "{:.2} s ahead, {t:?}", ahead / rate);
+        assert!(ahead < 3.2 * rate && t.duplicate == 0, "{:.2} s ahead, {t:?}", ahead / rate);
     }
 }
 
