@@ -7,7 +7,7 @@ throughput.py both [RUNS [MIB]]
 
 Needs `cargo bench --bench transfer --no-run` before, Python's libtorrent, and memory for six copies of MIB (default 512) in
 $WORK, by default a folder below /dev/shm: so that a slow disk measures neither. Runs alternate; medians are compared.
-Processor time is each process's own (getrusage). With RATE_KIB each seed of `down` gives that many KiB a second: what a
+Processor time is each process's own (getrusage), from when it has loaded its libraries. With RATE_KIB each seed of `down` gives that many KiB a second: what a
 film's pace costs, where waking up counts for more than moving bytes. TRANSFER names our program if it is not the newest in the target folder.
 """
 import glob

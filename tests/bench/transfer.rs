@@ -27,6 +27,8 @@ use sluicegate::units::MediaTime;
 
 /// How often the player tells where its clock is.
 const PLAYHEAD_EVERY: Duration = Duration::from_millis(100);
+/// How often a download is looked at: as often as the program it is compared with.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// How far ahead of its clock a demuxer's queues reach.
 const DEMUX_AHEAD_S: f64 = 4.0;
 
@@ -113,10 +115,13 @@ struct Session {
     rt: tokio::runtime::Runtime,
     stream: Stream,
     meta: Arc<Metainfo>,
+    /// Processor time that loading the program took: no part of what a byte costs.
+    loaded: Duration,
 }
 
 impl Session {
     fn start(c: &Common) -> Session {
+        let loaded = usage().cpu;
         let meta = Arc::new(Metainfo::parse(&std::fs::read(&c.torrent).unwrap()).unwrap());
         let rt = sluicegate::app::net::runtime().unwrap();
         let config = StreamConfig {
@@ -140,7 +145,7 @@ impl Session {
         };
         let source = StreamSource::Torrent(meta.clone());
         let stream = Stream::start(rt.handle(), source, config, Arc::new(|| {})).unwrap();
-        let session = Session { rt, stream, meta };
+        let session = Session { rt, stream, meta, loaded };
         session.wait(Duration::from_secs(30), "the store", || session.stream.metainfo().is_some());
         session
     }
@@ -153,15 +158,15 @@ impl Session {
 
     fn wait(&self, limit: Duration, what: &str, done: impl Fn() -> bool) {
         let start = Instant::now();
+        // A clock that stands: nothing is pressing, all of the film is worth having.
+        self.stream.playhead(MediaTime::ZERO, Phase::Paused);
         while !done() {
             if let Some(e) = &self.stream.status().error {
                 panic!("{what}: {e}");
             }
             let here = self.pieces_here();
             assert!(start.elapsed() < limit, "{what} took longer than {} s; {here} pieces are here", limit.as_secs());
-            // A clock that stands: nothing is pressing, all of the film is worth having.
-            self.stream.playhead(MediaTime::ZERO, Phase::Paused);
-            std::thread::sleep(Duration::from_millis(20));
+            std::thread::sleep(LOOK_EVERY);
         }
     }
 
@@ -176,7 +181,7 @@ impl Session {
         self.stream.stop();
         drop(self.rt);
         let used = usage();
-        let cpu = used.cpu.as_secs_f64();
+        let cpu = used.cpu.saturating_sub(self.loaded).as_secs_f64();
         let mb = (totals.swarm + totals.uploaded) as f64 / 1e6;
         let mut line = json!({
             "wall_s": wall.as_secs_f64(), "cpu_s": cpu, "mb": mb, "mb_per_cpu_s": mb / cpu, "mb_per_s": mb / wall.as_secs_f64(),
