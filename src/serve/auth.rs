@@ -6,11 +6,19 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::hmac;
 use axum::http::{HeaderMap, header};
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, Engine as _, GeneralPurpose, GeneralPurposeConfig};
 
 use super::source::path;
 
 /// Sets what is signed here apart from anything else signed with the same token.
 const DOMAIN: &str = "sluicegate url 1";
+
+/// RFC 4648 §4; who leaves the padding out is understood.
+const BASIC: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 
 /// Longer tokens are a mistake; headers end at 64 KiB anyway.
 const MAX_CREDENTIAL: usize = 4096;
@@ -60,7 +68,7 @@ impl Auth {
     pub fn sign(&self, url_path: &str, expires: SystemTime) -> Option<String> {
         let (key, names) = (self.key.as_ref()?, path::names(url_path)?);
         let expires = expires.duration_since(UNIX_EPOCH).ok()?.as_secs();
-        let sig = hex(hmac::sign(key, &message(&names, expires)).as_ref());
+        let sig = hex::encode(hmac::sign(key, &message(&names, expires)).as_ref());
         let encoded: Vec<String> = names.iter().map(|n| path::encode(n)).collect();
         Some(format!("/{}?expires={expires}&sig={sig}", encoded.join("/")))
     }
@@ -76,7 +84,7 @@ impl Auth {
         let given = if scheme.eq_ignore_ascii_case("bearer") {
             rest.as_bytes().to_vec()
         } else if scheme.eq_ignore_ascii_case("basic") {
-            let login = base64(rest).ok_or(Denied::Wrong)?;
+            let login = BASIC.decode(rest).map_err(|_| Denied::Wrong)?;
             let colon = login.iter().position(|b| *b == b':').ok_or(Denied::Wrong)?;
             login.get(colon + 1..).unwrap_or_default().to_vec()
         } else {
@@ -101,7 +109,7 @@ fn signed(key: &hmac::Key, url_path: &str, query: Option<&str>, now: SystemTime)
     let (Some(expires), Some(sig)) = (expires, sig) else { return Err(Denied::Missing) };
     let digits = expires.bytes().all(|b| b.is_ascii_digit());
     let expires: u64 = expires.parse().ok().filter(|_| digits).ok_or(Denied::Wrong)?;
-    let (sig, names) = (unhex(&sig).ok_or(Denied::Wrong)?, path::names(url_path).ok_or(Denied::Wrong)?);
+    let (sig, names) = (hex::decode(&*sig).map_err(|_| Denied::Wrong)?, path::names(url_path).ok_or(Denied::Wrong)?);
     hmac::verify(key, &message(&names, expires), &sig).map_err(|_| Denied::Wrong)?;
     match UNIX_EPOCH.checked_add(Duration::from_secs(expires)) {
         Some(end) if now >= end => Err(Denied::Expired),
@@ -112,42 +120,6 @@ fn signed(key: &hmac::Key, url_path: &str, query: Option<&str>, now: SystemTime)
 /// What is signed: names, not their escapes, which proxies may change. No name holds a slash or a line feed.
 fn message(names: &[String], expires: u64) -> Vec<u8> {
     format!("{DOMAIN}\n{expires}\n/{}", names.join("/")).into_bytes()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
-}
-
-fn unhex(s: &str) -> Option<Vec<u8>> {
-    let digit = |b: u8| char::from(b).to_digit(16).and_then(|d| u8::try_from(d).ok());
-    let pairs = s.as_bytes().chunks(2).map(|pair| match pair {
-        [high, low] => Some(digit(*high)? * 16 + digit(*low)?),
-        _ => None,
-    });
-    pairs.collect()
-}
-
-/// RFC 4648 §4, with or without padding.
-fn base64(s: &str) -> Option<Vec<u8>> {
-    let mut out = Vec::with_capacity(s.len() / 4 * 3 + 3);
-    let (mut bits, mut held) = (0u32, 0);
-    for b in s.trim_end_matches('=').bytes() {
-        let six = match b {
-            b'A'..=b'Z' => b - b'A',
-            b'a'..=b'z' => b - b'a' + 26,
-            b'0'..=b'9' => b - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => return None,
-        };
-        bits = bits << 6 & 0xffff | u32::from(six);
-        held += 6;
-        if held >= 8 {
-            held -= 8;
-            out.push((bits >> held & 0xff) as u8);
-        }
-    }
-    Some(out)
 }
 
 #[cfg(test)]
