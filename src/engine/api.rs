@@ -264,6 +264,8 @@ pub enum Action {
     AbortFetch {
         fetch: FetchId,
     },
+    /// What servers are asked for from here on goes over connections of its own making, not over those that are kept.
+    RenewOrigins,
     /// Submit a bid; answered by `Granted` or `BidFailed`.
     Bid {
         origin: OriginId,

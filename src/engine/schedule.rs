@@ -133,6 +133,7 @@ impl Engine {
         let Some(mut agenda) = self.position.agenda(now, &layout, &self.config, DUE_MOST) else { return };
         if std::mem::take(&mut self.restart) {
             self.cancel_stale(now, &agenda, actions);
+            self.renew_origins(actions);
             self.priority.jumped();
         }
         let missing = agenda.pieces().iter().find(|d| !self.board.is_here(d.piece));

@@ -1,13 +1,14 @@
 //! The HTTP client of the whole process, and redirects followed by hand.
 //!
 //! Redirects are not left to reqwest because the final URL must be checked, remembered and its credentials dropped.
-//! One client for all servers: what was learnt of a URL on one connection is then fetched over the same, still warm one.
+//! One set of clients for all servers: what was learnt of a URL on one connection is then fetched over the same, still warm one. A
+//! server whose kept connections are of no use any more goes on with a set of its own.
 
 use std::collections::HashMap;
 use std::error::Error as _;
 use std::io;
 use std::net::IpAddr;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -39,8 +40,12 @@ pub(super) const MAX_IDLE: usize = 8;
 const SMALL_BODY: u64 = 4 * 1024;
 const SMALL_BODY_WAIT: Duration = Duration::from_millis(300);
 
-/// One client for each way out; there are two unless the user changes the way while a tunnel comes and goes.
-static CLIENTS: LazyLock<Mutex<HashMap<HttpWay, Client>>> = LazyLock::new(Mutex::default);
+/// Clients with the connections they keep: one for each way out; there are two unless the user changes the way while a tunnel comes
+/// and goes. Dropping it closes the connections that carry nothing.
+#[derive(Default)]
+pub(super) struct Clients(Mutex<HashMap<HttpWay, Client>>);
+
+static COMMON: LazyLock<Arc<Clients>> = LazyLock::new(Arc::default);
 /// Ways remembered; beyond, all are made anew.
 const MAX_WAYS: usize = 8;
 
@@ -57,23 +62,30 @@ fn builder() -> reqwest::ClientBuilder {
         .pool_max_idle_per_host(MAX_IDLE)
 }
 
-/// The client to reach `url` by. Fails where no TLS set-up is possible at all.
-///
-/// Not kept where it fails: the interface may be there the next time.
-pub(super) fn client_for(route: &NetRoute, url: &Url) -> Result<Client, Fault> {
-    let way = http_way(route, url).map_err(|e| Fault::Break(clause(&e)))?;
-    let mut clients = CLIENTS.lock();
-    if let Some(client) = clients.get(&way) {
-        return Ok(client.clone());
+impl Clients {
+    /// Those that all servers share to begin with.
+    pub fn common() -> Arc<Clients> {
+        COMMON.clone()
     }
-    let made = routed(builder(), &way).map_err(|e| Fault::Break(clause(&e)))?.build();
-    let client =
-        made.map_err(|e| Fault::Refused(format!("cannot be reached from this machine: {}", root_cause(&e))))?;
-    if clients.len() >= MAX_WAYS {
-        clients.clear();
+
+    /// The client to reach `url` by. Fails where no TLS set-up is possible at all.
+    ///
+    /// Not kept where it fails: the interface may be there the next time.
+    pub fn reach(&self, route: &NetRoute, url: &Url) -> Result<Client, Fault> {
+        let way = http_way(route, url).map_err(|e| Fault::Break(clause(&e)))?;
+        let mut clients = self.0.lock();
+        if let Some(client) = clients.get(&way) {
+            return Ok(client.clone());
+        }
+        let made = routed(builder(), &way).map_err(|e| Fault::Break(clause(&e)))?.build();
+        let client =
+            made.map_err(|e| Fault::Refused(format!("cannot be reached from this machine: {}", root_cause(&e))))?;
+        if clients.len() >= MAX_WAYS {
+            clients.clear();
+        }
+        clients.insert(way, client.clone());
+        Ok(client)
     }
-    clients.insert(way, client.clone());
-    Ok(client)
 }
 
 /// A sentence, to go on after the server's name.
@@ -93,6 +105,8 @@ pub(super) struct Opened {
     /// Where it came from in the end.
     pub url: Url,
     pub redirected: bool,
+    /// Who keeps its connection.
+    pub clients: Arc<Clients>,
     /// It came over a connection that was, most likely, made for it.
     pub fresh: bool,
     /// From sending the last request to its headers; over a connection that may have been made for it.
@@ -117,6 +131,7 @@ impl Opened {
 
 /// GETs `url`, ranged where a range is given, following redirects. Returns on headers; their sense is not checked.
 pub(super) async fn open(
+    clients: &Arc<Clients>,
     route: &NetRoute,
     url: &Url,
     range: Option<ByteRange>,
@@ -126,7 +141,7 @@ pub(super) async fn open(
     let mut fresh = true;
     let mut seen = vec![at.clone()];
     loop {
-        let client = client_for(route, &at)?;
+        let client = clients.reach(route, &at)?;
         // What a response's bytes mean depends on their offsets: never a compressed form of them.
         let mut request = client.get(at.clone()).header(ACCEPT_ENCODING, "identity");
         if let Some(r) = range {
@@ -143,7 +158,7 @@ pub(super) async fn open(
         };
         if !is_redirect(&response) {
             let redirected = seen.len() > 1;
-            return Ok(Opened { response, url: at, redirected, fresh, took: sent.elapsed() });
+            return Ok(Opened { response, url: at, redirected, clients: clients.clone(), fresh, took: sent.elapsed() });
         }
         let next = target(&at, &response)?;
         if seen.contains(&next) {

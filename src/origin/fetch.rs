@@ -167,7 +167,7 @@ impl Job {
         let end = told.body.end;
         let ended = self.body(&mut opened, &told, at).await;
         match &ended {
-            Ok(()) if opened.owns_connection() => shared.connection_free(),
+            Ok(()) if opened.owns_connection() => shared.connection_free(&opened.clients),
             Err(End::Aborted) if opened.owns_connection() => {
                 drain(&shared, opened, end.saturating_sub(*at)).await;
                 shared.keep_one_warm();
@@ -243,6 +243,6 @@ async fn drain(shared: &Shared, mut opened: Opened, left: u64) {
         got == left
     };
     if timeout(DRAIN_WAIT, read).await == Ok(true) {
-        shared.connection_free();
+        shared.connection_free(&opened.clients);
     }
 }

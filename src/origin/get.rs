@@ -7,7 +7,7 @@ use reqwest::Response;
 use url::Url;
 
 use super::check::{self, content_length, content_range, content_type, usable};
-use super::client::{Opened, STALL_TIMEOUT, blame, describe, open};
+use super::client::{Clients, Opened, STALL_TIMEOUT, blame, describe, open};
 use super::error::{Fault, OriginError};
 use super::map::{host_of, parse};
 use crate::net::NetRoute;
@@ -37,7 +37,9 @@ pub struct UrlProbe {
 /// of unknown length.
 pub async fn probe_url(route: &NetRoute, url: &str) -> Result<UrlProbe, OriginError> {
     let asked = parse(url)?;
-    let mut opened = open(route, &asked, Some(ByteRange::new(0, HEAD)), None).await.map_err(|f| blame(&asked, f))?;
+    let mut opened = open(&Clients::common(), route, &asked, Some(ByteRange::new(0, HEAD)), None)
+        .await
+        .map_err(|f| blame(&asked, f))?;
     let host = opened.url.clone();
     look(&mut opened).await.map_err(|f| blame(&host, f))
 }
@@ -110,7 +112,7 @@ pub async fn get_small(route: &NetRoute, url: &str, max: usize) -> Result<Bytes,
 }
 
 async fn whole(route: &NetRoute, asked: &Url, max: usize) -> Result<Bytes, OriginError> {
-    let mut opened = open(route, asked, None, None).await.map_err(|f| blame(asked, f))?;
+    let mut opened = open(&Clients::common(), route, asked, None, None).await.map_err(|f| blame(asked, f))?;
     let at = opened.url.clone();
     let (status, headers) = (opened.response.status(), opened.response.headers());
     usable(status, headers).map_err(|f| blame(&at, f))?;

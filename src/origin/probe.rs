@@ -95,7 +95,7 @@ pub(super) async fn first_byte(shared: &Shared) -> Result<Option<Duration>, Faul
         return Err(Fault::Break("sends less than it says".into()));
     }
     if opened.owns_connection() {
-        shared.connection_free();
+        shared.connection_free(&opened.clients);
     }
     Ok(Some(opened.round_trip()))
 }

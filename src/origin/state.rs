@@ -16,7 +16,7 @@ use url::Url;
 use super::api::{OriginEvent, OriginMap};
 use super::bid::{BidOut, Bidder, Claim};
 use super::check::{Told, check};
-use super::client::{MAX_IDLE, Opened, open};
+use super::client::{Clients, MAX_IDLE, Opened, open};
 use super::error::Fault;
 use super::{bid, fetch, map, probe};
 use crate::net::NetRoute;
@@ -56,6 +56,7 @@ impl Origin {
             down: CancellationToken::new(),
             rest: Notify::new(),
             permits: Semaphore::new(MAX_REQUESTS),
+            clients: Mutex::new(Clients::common()),
             inner: Mutex::default(),
         });
         rt.spawn(probe::supervise(shared.clone()));
@@ -69,6 +70,12 @@ impl Origin {
         let cancel = self.shared.root.child_token();
         self.shared.inner.lock().fetches.insert(fetch, cancel.clone());
         self.rt.spawn(fetch::run(self.shared.clone(), fetch, range, grants.into(), cancel));
+    }
+
+    /// What is asked from here on goes over new connections; those that are kept are closed.
+    pub fn renew(&self) {
+        *self.shared.clients.lock() = Arc::default();
+        self.shared.inner.lock().idle = 0;
     }
 
     /// Submits a bid. Answered by [`OriginEvent::Granted`] or [`OriginEvent::BidFailed`].
@@ -131,6 +138,7 @@ pub(super) struct Shared {
     pub down: CancellationToken,
     pub rest: Notify,
     pub permits: Semaphore,
+    clients: Mutex<Arc<Clients>>,
     inner: Mutex<Inner>,
 }
 
@@ -147,8 +155,9 @@ impl Shared {
             Some(false) => None,
             Some(true) | None => Claim::new(&url, &self.bidder.viewer, grants),
         };
+        let clients = self.clients();
         let ask = async |url: &Url| {
-            let opened = open(&self.route, url, Some(local), claim.as_ref()).await?;
+            let opened = open(&clients, &self.route, url, Some(local), claim.as_ref()).await?;
             let told = check(opened.response.status(), opened.response.headers(), local, Some(p.range.len()), html)?;
             Ok::<_, Fault>((opened, told))
         };
@@ -178,6 +187,10 @@ impl Shared {
 
     pub fn route(&self) -> &NetRoute {
         &self.route
+    }
+
+    pub fn clients(&self) -> Arc<Clients> {
+        self.clients.lock().clone()
     }
 
     pub fn bidder(&self) -> &Bidder {
@@ -282,7 +295,10 @@ impl Shared {
     }
 
     /// A response was read to its end and left its connection open.
-    pub fn connection_free(&self) {
+    pub fn connection_free(&self, kept_by: &Arc<Clients>) {
+        if !Arc::ptr_eq(kept_by, &*self.clients.lock()) {
+            return;
+        }
         let mut inner = self.inner.lock();
         inner.idle = (inner.idle + 1).min(MAX_IDLE as u32);
     }

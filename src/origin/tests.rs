@@ -278,6 +278,34 @@ async fn bytes_are_told_before_the_range_ends_and_an_abort_ends_it() {
 }
 
 #[tokio::test]
+async fn a_renewed_server_is_asked_over_a_new_connection_and_over_that_from_then_on() {
+    let data: Arc<[u8]> = pattern(10_000).into();
+    let served = data.clone();
+    let server = Hostile::start(move |asked, stream| {
+        let data = served.clone();
+        async move { good(asked, stream, &data).await }
+    })
+    .await;
+    let (origin, mut rx) = start(map_of(&[(&server.url("/v"), 10_000)]));
+    up(&mut rx).await;
+    let over =
+        |fetch| server.asked.lock().iter().filter(move |a| a.range == Some(fetch)).map(|a| a.connection).collect();
+    let mut used: Vec<Vec<usize>> = Vec::new();
+    for n in 0..4u32 {
+        if n == 2 {
+            origin.renew();
+        }
+        let (from, to) = (n as usize * 1000, n as usize * 1000 + 500);
+        origin.fetch(FetchId(n), ByteRange::new(from as u64, to as u64), Vec::new());
+        assert_eq!(collect(&mut rx, FetchId(n), from as u64).await.unwrap(), &data[from..to]);
+        used.push(over((from, to)));
+    }
+    let [a, b, c, d] = <[Vec<usize>; 4]>::try_from(used).unwrap();
+    assert!(c.iter().all(|n| !a.contains(n) && !b.contains(n)), "{a:?} {b:?} {c:?}");
+    assert!(d.iter().all(|n| !a.contains(n) && !b.contains(n)), "{a:?} {b:?} {d:?}");
+}
+
+#[tokio::test]
 async fn a_spare_connection_is_kept_beside_a_running_fetch() {
     let server = Hostile::start(|asked, mut stream| async move {
         let (a, b) = asked.range?;

@@ -221,7 +221,8 @@ impl Turn<'_> {
                     p.gate = open;
                 }
             }
-            Action::WantPeers { .. } => {}
+            // Its flows know nothing of what they were before.
+            Action::WantPeers { .. } | Action::RenewOrigins => {}
         }
     }
 

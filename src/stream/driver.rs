@@ -477,6 +477,7 @@ impl Driver {
                     self.p.origins.fetch(fetch, origin, range, &grants);
                 }
                 Action::AbortFetch { fetch } => self.p.origins.abort(fetch),
+                Action::RenewOrigins => self.p.origins.renew(),
                 Action::DropOrigin { origin } => {
                     self.p.origins.leave(origin, "sent bytes whose hash failed".into());
                 }

@@ -99,6 +99,11 @@ impl Servers {
         }
     }
 
+    /// What is asked from here on goes over new connections.
+    pub fn renew(&self) {
+        self.all.values().for_each(|s| s.origin.renew());
+    }
+
     pub fn bid(&self, origin: OriginId, bid: BidOut) {
         if let Some(s) = self.all.get(&origin) {
             s.origin.bid(bid);

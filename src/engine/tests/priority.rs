@@ -111,6 +111,29 @@ fn after_a_jump_a_hold_is_tried_whatever_the_last_was_good_for() {
 }
 
 #[test]
+fn a_jump_on_a_full_line_holds_at_once_though_blocks_once_came_together() {
+    let mut t = Toy::new();
+    t.run(FULL, 0.0, 8);
+    // One second saw the ends of more blocks than it saw beginnings.
+    t.rule.capacity *= 1.2;
+    t.rule.jumped();
+    assert_eq!(t.run(FULL, f64::INFINITY, 2), "HH");
+    assert!(t.held >= 19, "held for {} ticks", t.held);
+}
+
+#[test]
+fn only_peers_that_fill_the_line_make_kept_connections_stale() {
+    let mut t = Toy::new();
+    t.run(FULL, 0.0, 8);
+    assert!(t.rule.crowded());
+    // The line was full once, and the swarm has little left to give.
+    let mut t = Toy::new();
+    t.run(Line { peers: 20.0, carries: 12.0, server: 0.1 }, 0.0, 2);
+    t.run(Line { peers: 3.0, carries: 12.0, server: 0.1 }, 0.0, 20);
+    assert!(!t.rule.crowded());
+}
+
+#[test]
 fn arrivals_that_still_grow_are_no_full_line() {
     let mut t = Toy::new();
     // The first seconds of a stream: the server alone, and peers that come one after the other.
