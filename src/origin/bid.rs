@@ -116,7 +116,7 @@ async fn submit(shared: &Shared, bid: &BidOut) -> Result<Won, Lost> {
         path: path.as_deref(),
     };
     let body = serde_json::to_vec(&body).map_err(|_| BROKE)?;
-    let client = shared.clients().reach(shared.route(), &at).map_err(|_| BROKE)?;
+    let client = shared.clients().reach(shared.route(), &at).await.map_err(|_| BROKE)?;
     let sent = Instant::now();
     let request = client.post(at).header(CONTENT_TYPE, HeaderValue::from_static("application/json")).body(body);
     let mut response = request.send().await.map_err(|_| BROKE)?;

@@ -11,9 +11,9 @@ use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
 use reqwest::header::{ACCEPT_ENCODING, LOCATION, RANGE};
 use reqwest::{Client, Response, Version};
+use tokio::sync::Mutex;
 use url::{Host, Url};
 
 use super::bid::Claim;
@@ -40,14 +40,22 @@ pub(super) const MAX_IDLE: usize = 8;
 const SMALL_BODY: u64 = 4 * 1024;
 const SMALL_BODY_WAIT: Duration = Duration::from_millis(300);
 
-/// Clients with the connections they keep: one for each way out; there are two unless the user changes the way while a tunnel comes
-/// and goes. Dropping it closes the connections that carry nothing.
+/// Clients with the connections they keep: one of each kind; there are four at most unless the user changes the way while a tunnel
+/// comes and goes. Dropping it closes the connections that carry nothing.
 #[derive(Default)]
-pub(super) struct Clients(Mutex<HashMap<HttpWay, Client>>);
+pub(super) struct Clients(Mutex<HashMap<Kind, Client>>);
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Kind {
+    way: HttpWay,
+    /// With the system's certificates, whose hundreds of files take 25 ms to read: a first frame does not wait for them where
+    /// no TLS is spoken.
+    tls: bool,
+}
 
 static COMMON: LazyLock<Arc<Clients>> = LazyLock::new(Arc::default);
-/// Ways remembered; beyond, all are made anew.
-const MAX_WAYS: usize = 8;
+/// Kinds remembered; beyond, all are made anew.
+const MAX_KINDS: usize = 8;
 
 fn builder() -> reqwest::ClientBuilder {
     Client::builder()
@@ -71,21 +79,41 @@ impl Clients {
     /// The client to reach `url` by. Fails where no TLS set-up is possible at all.
     ///
     /// Not kept where it fails: the interface may be there the next time.
-    pub fn reach(&self, route: &NetRoute, url: &Url) -> Result<Client, Fault> {
+    pub async fn reach(&self, route: &NetRoute, url: &Url) -> Result<Client, Fault> {
         let way = http_way(route, url).map_err(|e| Fault::Break(clause(&e)))?;
-        let mut clients = self.0.lock();
-        if let Some(client) = clients.get(&way) {
+        let kind = Kind { way, tls: url.scheme() != "http" || tls_to_proxy() };
+        // Held while one is made: a probe and the range beside it are to share a client, or they would not share connections.
+        let mut clients = self.0.lock().await;
+        if let Some(client) = clients.get(&kind) {
             return Ok(client.clone());
         }
-        let made = routed(builder(), &way).map_err(|e| Fault::Break(clause(&e)))?.build();
-        let client =
-            made.map_err(|e| Fault::Refused(format!("cannot be reached from this machine: {}", root_cause(&e))))?;
-        if clients.len() >= MAX_WAYS {
+        let client = kind.clone().make().await?;
+        if clients.len() >= MAX_KINDS {
             clients.clear();
         }
-        clients.insert(way, client.clone());
+        clients.insert(kind, client.clone());
         Ok(client)
     }
+}
+
+impl Kind {
+    async fn make(self) -> Result<Client, Fault> {
+        let builder = routed(builder(), &self.way).map_err(|e| Fault::Break(clause(&e)))?;
+        let built = if self.tls {
+            // The certificates are read by a thread that may wait for the disk.
+            let built = tokio::task::spawn_blocking(|| builder.build()).await;
+            built.map_err(|_| Fault::Break("cannot be asked just now".into()))?
+        } else {
+            builder.tls_certs_only([]).build()
+        };
+        built.map_err(|e| Fault::Refused(format!("cannot be reached from this machine: {}", root_cause(&e))))
+    }
+}
+
+/// Whether the environment names a proxy that is itself spoken to over TLS: a plain address then needs certificates as well.
+fn tls_to_proxy() -> bool {
+    let names = ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"];
+    names.into_iter().filter_map(std::env::var_os).any(|v| v.to_string_lossy().starts_with("https"))
 }
 
 /// A sentence, to go on after the server's name.
@@ -141,7 +169,7 @@ pub(super) async fn open(
     let mut fresh = true;
     let mut seen = vec![at.clone()];
     loop {
-        let client = clients.reach(route, &at)?;
+        let client = clients.reach(route, &at).await?;
         // What a response's bytes mean depends on their offsets: never a compressed form of them.
         let mut request = client.get(at.clone()).header(ACCEPT_ENCODING, "identity");
         if let Some(r) = range {

@@ -68,7 +68,7 @@ impl Http {
     }
 
     async fn get(&self, plain: bool, url: Url) -> Result<Vec<u8>, TrackerError> {
-        let client = self.client(plain, &url)?;
+        let client = self.client(plain, &url).await?;
         let failed = |e: reqwest::Error| if e.is_timeout() { TrackerError::Silent } else { TrackerError::Unreachable };
         let request = client.get(url).header(reqwest::header::ACCEPT_ENCODING, "gzip");
         let mut response = request.send().await.map_err(failed)?;
@@ -86,11 +86,10 @@ impl Http {
         if packed { unpack(&body) } else { Ok(body) }
     }
 
-    fn client(&self, plain: bool, url: &Url) -> Result<reqwest::Client, TrackerError> {
+    async fn client(&self, plain: bool, url: &Url) -> Result<reqwest::Client, TrackerError> {
         let way = http_way(&self.route, url).map_err(TrackerError::Route)?;
-        let mut clients = self.clients.lock();
         let key = (plain, way);
-        if let Some(client) = clients.get(&key) {
+        if let Some(client) = self.clients.lock().get(&key) {
             return Ok(client.clone());
         }
         let builder = reqwest::Client::builder()
@@ -98,9 +97,16 @@ impl Http {
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(TIMEOUT)
             .redirect(redirects(&self.route, &key.1));
-        let builder = if plain { builder.tls_certs_only([]) } else { builder };
         let builder = routed(builder, &key.1).map_err(TrackerError::Route)?;
-        let client = builder.build().map_err(|_| TrackerError::Unreachable)?;
+        let built = if plain {
+            builder.tls_certs_only([]).build()
+        } else {
+            // The system's certificates are hundreds of files: a thread that may wait for the disk reads them.
+            let built = tokio::task::spawn_blocking(|| builder.build()).await;
+            built.map_err(|_| TrackerError::Unreachable)?
+        };
+        let client = built.map_err(|_| TrackerError::Unreachable)?;
+        let mut clients = self.clients.lock();
         if clients.len() >= MAX_CLIENTS {
             clients.clear();
         }
