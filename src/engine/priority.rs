@@ -152,7 +152,7 @@ impl Priority {
         self.hold.as_ref()
     }
 
-    /// Whether the peers are known to fill the access link.
+    /// Whether the peers are taken to fill the access link: until a calm has shown that they do not.
     fn crowded(&self) -> bool {
         self.hold.is_some() || self.calm.is_some()
     }
