@@ -26,9 +26,10 @@ pub struct DuePiece {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Due {
     pub block: BlockRef,
-    /// Seconds until it is due from peers: with the first needed byte of its piece.
+    /// Seconds until it must be here: with the first needed byte of its piece, or, where a server may bring the piece's beginning
+    /// ([`Agenda::from_the_end`]), with the first that comes of peers.
     pub in_s: f64,
-    /// Seconds until its own first byte is due: what counts for a server, whose bytes are played as they arrive.
+    /// Seconds until its own first byte is due.
     pub own_s: f64,
 }
 
@@ -171,5 +172,20 @@ impl Agenda {
             out.push(Due { block, in_s: due.in_s, own_s: self.own_s(block) });
         }
         out.sort_by(|a, b| a.own_s.total_cmp(&b.own_s));
+    }
+
+    /// A piece's blocks, as [`Agenda::blocks`] gives them, where a server's bytes are played as they come: it can bring the beginning
+    /// while peers bring the end, none of which plays before the piece is whole. So all of peers is due when the first of it is,
+    /// and peers are asked from the end: a piece that they do not finish then lacks what is due last of the server, not first.
+    /// `of_peers` are the blocks that peers gave or were asked for, in order.
+    pub fn from_the_end(&self, of_peers: impl Iterator<Item = BlockRef>, blocks: &mut [Due]) {
+        let completing = COMPLETING * self.horizon;
+        let first = of_peers.map(|b| self.own_s(b)).find(|own_s| *own_s != completing).unwrap_or(f64::INFINITY);
+        for d in blocks.iter_mut() {
+            d.in_s = d.own_s.min(first).max(d.in_s);
+        }
+        blocks.reverse();
+        // What only completes the piece stays last.
+        blocks.sort_by_key(|d| d.own_s == completing);
     }
 }

@@ -97,9 +97,17 @@ impl Engine {
             if !l.answers(piece) || self.board.failed(piece) || !self.is_ahead(zones, piece) {
                 continue;
             }
-            let free = g.cells.iter().enumerate().filter(|(_, c)| c.free() && !c.tried.contains(&link));
-            picks.extend(free.map(|(i, _)| BlockRef { piece, block: i as u32 }).take(room - picks.len()));
+            let free = |b: &BlockRef| {
+                g.cells.get(b.block as usize).is_some_and(|c| c.free() && !c.tried.contains(&link))
+            };
+            picks.extend(self.in_turn(piece).filter(free).take(room - picks.len()));
         }
+    }
+
+    /// A piece's blocks in the order in which peers are asked for them: from the end, where a server may bring the beginning.
+    fn in_turn(&self, piece: PieceIndex) -> impl Iterator<Item = BlockRef> + use<> {
+        let (count, backwards) = (self.board.layout().block_count(piece), self.shares_pieces());
+        (0..count).map(move |i| BlockRef { piece, block: if backwards { count - 1 - i } else { i } })
     }
 
     /// Blocks of the rarest pieces that the link has and nobody began.
@@ -111,8 +119,7 @@ impl Engine {
         let mut take = |p: PieceIndex, picks: &mut Vec<BlockRef>| match zones.of_piece(layout.piece_range(p)) {
             _ if failed.get(p).is_some() => {}
             Zone::Ahead => {
-                let blocks = (0..layout.block_count(p)).map(|block| BlockRef { piece: p, block });
-                picks.extend(blocks.take(room.saturating_sub(picks.len())));
+                picks.extend(self.in_turn(p).take(room.saturating_sub(picks.len())));
             }
             Zone::Behind => passed.push(p),
             // The clock's own: asked for by deadline.

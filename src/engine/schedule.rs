@@ -92,6 +92,10 @@ pub(super) struct Pass {
     miss: Vec<Due>,
     /// A block of the window is forecast to be late from peers and server alike.
     late: bool,
+    /// A server may bring the beginnings of pieces that peers do not finish.
+    shares: bool,
+    /// When the last of what peers are to bring in time of the piece at hand is all but surely here, seconds from now.
+    latest: f64,
 }
 
 /// When a request should be answered, seconds from now: on average, and all but surely.
@@ -143,7 +147,8 @@ impl Engine {
         let mut held = std::mem::take(&mut self.passes.held);
         held.clear();
         let servers = self.servers.outlook(now, &self.config);
-        let mut pass = Pass { links, held, typical, servers, miss: Vec::new(), late: false };
+        let shares = self.shares_pieces();
+        let mut pass = Pass { links, held, typical, servers, miss: Vec::new(), late: false, shares, latest: 0.0 };
         let zones = self.position.zones(now, &self.config);
         if !pressing {
             self.earn(now, &zones, &mut pass, actions);
@@ -179,6 +184,10 @@ impl Engine {
                 continue;
             }
             agenda.blocks(*piece, self.board.absent(piece.piece), blocks);
+            if pass.shares {
+                agenda.from_the_end(self.board.of_peers(piece.piece), blocks);
+            }
+            pass.latest = 0.0;
             able.clear();
             let mut able_known = false;
             for d in blocks.iter() {
@@ -208,6 +217,9 @@ impl Engine {
         actions: &mut Vec<Action>,
     ) {
         let urgent = d.in_s < self.config.urgent.as_secs_f64();
+        if pass.shares && surely < d.in_s {
+            pass.latest = pass.latest.max(surely);
+        }
         let mut finish = finish;
         if self.last_call(d, surely, &pass.servers, pass.miss.len()) {
             pass.miss.push(*d);
@@ -240,7 +252,8 @@ impl Engine {
         let server_s = pass.servers.time_for(pass.miss.len());
         let spare = server_s + self.config.comfort.as_secs_f64();
         let surely = finish + self.config.miss_deviations * dev;
-        let misses = surely > d.in_s - spare && (counts || best.is_none());
+        // What a peer brings makes all that peers bring of the piece due: that must not make late what is in time.
+        let misses = surely.max(pass.latest) > d.in_s - spare && (counts || best.is_none());
         if misses && pass.server_first(surely) {
             pass.miss.push(*d);
             // They are the server's, if it may be asked: a peer that began one would mostly be late with it, and
@@ -254,6 +267,9 @@ impl Engine {
         let Some(c) = best.and_then(|i| pass.links.get_mut(i)) else { return };
         c.eta += c.block_s;
         let link = c.link;
+        if pass.shares {
+            pass.latest = pass.latest.max(surely);
+        }
         if c.room > 0 {
             c.room -= 1;
             self.ask(now, link, d.block, pass.typical, actions);
@@ -298,11 +314,16 @@ impl Engine {
             }
             eta += c.block_s;
             // Late from the start is late.
-            if eta < d.own_s {
+            if eta < d.in_s {
                 room -= 1;
                 self.ask(now, c.link, d.block, pass.typical, actions);
             }
         }
+    }
+
+    /// Whether a server may bring the beginnings of pieces whose ends come of peers.
+    pub(super) fn shares_pieces(&self) -> bool {
+        self.servers.usable() && self.servers.trusted()
     }
 
     /// One link has room again: it takes what it will surely bring in time, then bulk.
@@ -321,6 +342,7 @@ impl Engine {
             return;
         }
         let Some(agenda) = self.passes.agenda.take() else { return };
+        let shares = self.shares_pieces();
         let since = now.since(agenda.at).as_secs_f64();
         let mut blocks = Vec::new();
         for piece in agenda.pieces() {
@@ -337,6 +359,9 @@ impl Engine {
                 self.board.is_free(b) && self.board.admits(b, link)
             };
             agenda.blocks(*piece, free, &mut blocks);
+            if shares {
+                agenda.from_the_end(std::iter::empty(), &mut blocks);
+            }
             for d in blocks.iter().take(c.room) {
                 c.eta += c.block_s;
                 c.room -= 1;

@@ -29,10 +29,9 @@ impl Engine {
             return;
         }
         self.bid(now, miss, actions);
-        let due = |d: &Due| self.due_of_server(d);
         let window = self.config.window.as_secs_f64();
         let free = |d: &&Due| d.own_s < window && self.board.cell(d.block).is_none_or(|c| c.fetch.is_none());
-        let mut miss: Vec<(f64, BlockRef)> = miss.iter().filter(free).map(|d| (due(d), d.block)).collect();
+        let mut miss: Vec<(f64, BlockRef)> = miss.iter().filter(free).map(|d| (d.in_s, d.block)).collect();
         miss.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
         // The server waits until what it has to bring begins to press: what is forecast to miss now a peer may bring after
         // all, and while the swarm wakes a forecast is no more than a guess. Where grants fall short of bids, each is
@@ -77,25 +76,9 @@ impl Engine {
         }
         // While the clock stands, what it starts with is due as soon as anybody can have it.
         let waits = self.position.waits() && d.own_s < start_s;
-        let due_s = if waits { 0.0 } else { self.due_of_server(d) };
+        let due_s = if waits { 0.0 } else { d.in_s };
         let server_s = servers.time_for(before + 1);
         due_s < urgent_s && due_s - server_s < comfort_s && surely > due_s && surely - server_s > gain_s
-    }
-
-    /// Seconds until a block is due from a server: its own first byte, or what a peer gave of the same piece before it, since
-    /// that plays only once the piece is whole. All of a piece, where no server's bytes are played unchecked.
-    fn due_of_server(&self, d: &Due) -> f64 {
-        if !self.servers.trusted() {
-            return d.in_s;
-        }
-        let (Some(peers), Some(file)) = (self.board.first_of_peers(d.block.piece), self.position.file) else {
-            return d.own_s;
-        };
-        let layout = self.board.layout();
-        let line = self.position.line(&self.config);
-        let at = |b: BlockRef| line.time_of(layout.block_range(b).start.saturating_sub(file.start)).as_secs_f64();
-        let earlier = (at(d.block) - at(peers)).max(0.0);
-        (d.own_s - earlier).clamp(d.in_s.min(d.own_s), d.own_s)
     }
 
     /// Seconds before it is due that a block is asked of a server: enough for a hiccup of one that is much faster than the film,
