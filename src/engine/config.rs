@@ -63,8 +63,9 @@ pub struct Config {
     pub hedge_floor: Duration,
     /// Share of received bytes that hedging may cost.
     pub hedge_share: f64,
-    /// What a piece must be early by, by forecast, not to count as a miss: playing always at the brink would make each
-    /// small error of a forecast a stall.
+    /// What must be left to a deadline beyond what the server needs: of a block asked of a link whose rate is a guess, and before
+    /// a block under way is asked of the server as well. Playing at the brink would make each small error of a guess a stall; a
+    /// measured link's own deviation says more than any constant, and this on top of it was film held ahead for nothing.
     pub comfort: Duration,
     /// What the server must save before it completes a block that a peer was asked for: less mostly buys duplicates.
     pub completing_gain: Duration,

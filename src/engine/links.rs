@@ -275,7 +275,8 @@ impl Link {
                 }
                 self.peak = 0;
             }
-            if self.squeeze >= 1.0 {
+            // How far a guess was out says nothing of how evenly the link answers.
+            if self.squeeze >= 1.0 && !ask.guess {
                 let late = now.0 as f64 / 1e9 - ask.expected.0 as f64 / 1e9;
                 self.lateness.sample(late, config);
             }

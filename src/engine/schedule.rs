@@ -66,6 +66,8 @@ pub(super) struct Candidate {
     /// Seconds for one block.
     pub block_s: f64,
     pub dev: f64,
+    /// Whether its rate was measured.
+    pub known: bool,
     /// Seconds that it may well be later than its forecast: what ranks it behind a link that is known to be steady. A link
     /// that answered nothing yet, or that serves in pulses, does not get the block on which the picture waits.
     pub risk: f64,
@@ -250,7 +252,9 @@ impl Engine {
         let finish = best.map_or(f64::INFINITY, |i| pass.links[i].eta + pass.links[i].block_s);
         let dev = best.map_or(0.0, |i| pass.links[i].dev);
         let server_s = pass.servers.time_for(pass.miss.len());
-        let spare = server_s + self.config.comfort.as_secs_f64();
+        // Of a link whose rate is a guess more is kept to spare than the server needs.
+        let known = best.is_some_and(|i| pass.links[i].known);
+        let spare = server_s + if known { 0.0 } else { self.config.comfort.as_secs_f64() };
         let surely = finish + self.config.miss_deviations * dev;
         // What a peer brings makes all that peers bring of the piece due: that must not make late what is in time.
         let misses = surely.max(pass.latest) > d.in_s - spare && (counts || best.is_none());
@@ -402,6 +406,7 @@ impl Engine {
             eta: l.eta(now, typical, config),
             block_s: self.block_s(now, l, typical),
             dev: l.lateness.mean().map_or(young, |_| l.lateness.dev()),
+            known: l.meter.rate().is_some(),
             risk: l.lateness.mean().map_or(2.0 * young, |m| m.max(0.0) + 2.0 * l.lateness.dev())
                 + if l.suspect { SUSPECT_S } else { 0.0 }
                 + if l.snubbed { SNUBBED_S } else { f64::from(l.let_down).min(SNUBBED_S) },
