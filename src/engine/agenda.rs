@@ -177,8 +177,8 @@ impl Agenda {
     /// A piece's blocks, as [`Agenda::blocks`] gives them, where a server's bytes are played as they come: it can bring the beginning
     /// while peers bring the end, none of which plays before the piece is whole. So all of peers is due when the first of it is,
     /// and peers are asked from the end: a piece that they do not finish then lacks what is due last of the server, not first.
-    /// `of_peers` are the blocks that peers gave or were asked for, in order.
-    pub fn from_the_end(&self, of_peers: impl Iterator<Item = BlockRef>, blocks: &mut [Due]) {
+    /// `of_peers` are the blocks that peers gave or were asked for, in order. Answers how many are more than completing.
+    pub fn from_the_end(&self, of_peers: impl Iterator<Item = BlockRef>, blocks: &mut [Due]) -> usize {
         let completing = COMPLETING * self.horizon;
         let first = of_peers.map(|b| self.own_s(b)).find(|own_s| *own_s != completing).unwrap_or(f64::INFINITY);
         for d in blocks.iter_mut() {
@@ -187,5 +187,6 @@ impl Agenda {
         blocks.reverse();
         // What only completes the piece stays last.
         blocks.sort_by_key(|d| d.own_s == completing);
+        blocks.partition_point(|d| d.own_s != completing)
     }
 }

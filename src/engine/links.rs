@@ -53,7 +53,9 @@ pub struct Link {
     pub wishes: VecDeque<Wish>,
     pub meter: RateMeter,
     /// How much later than forecast its blocks come, seconds.
-    pub lateness: Deviation,
+    measured: Deviation,
+    /// The same of blocks that were asked for before its rate was known: it says little, and counts until there is better.
+    guessed: Deviation,
     pub rtt: Option<Duration>,
     pub down: Gauge,
     pub up: Gauge,
@@ -107,7 +109,8 @@ impl Link {
             ghosts: VecDeque::new(),
             wishes: VecDeque::new(),
             meter: RateMeter::default(),
-            lateness: Deviation::default(),
+            measured: Deviation::default(),
+            guessed: Deviation::default(),
             rtt,
             down: Gauge::default(),
             up: Gauge::default(),
@@ -164,7 +167,7 @@ impl Link {
             return config.queue_time_urgent;
         }
         // A link whose answers come unevenly runs empty sooner.
-        let uneven = (4.0 * self.lateness.dev()).min(config.queue_uneven.as_secs_f64());
+        let uneven = (4.0 * self.lateness().dev()).min(config.queue_uneven.as_secs_f64());
         config.queue_time + Duration::from_secs_f64(uneven)
     }
 
@@ -275,12 +278,16 @@ impl Link {
                 }
                 self.peak = 0;
             }
-            // How far a guess was out says nothing of how evenly the link answers.
-            if self.squeeze >= 1.0 && !ask.guess {
+            if self.squeeze >= 1.0 {
                 let late = now.0 as f64 / 1e9 - ask.expected.0 as f64 / 1e9;
-                self.lateness.sample(late, config);
+                if ask.guess { &mut self.guessed } else { &mut self.measured }.sample(late, config);
             }
         }
+    }
+
+    /// How much later than forecast its blocks come, seconds.
+    pub fn lateness(&self) -> &Deviation {
+        if self.measured.mean().is_some() { &self.measured } else { &self.guessed }
     }
 
     /// Whether it may be asked for blocks at all.

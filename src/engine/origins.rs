@@ -106,6 +106,11 @@ impl OriginState {
         self.grants.clear();
     }
 
+    /// Whether it never brought anything yet.
+    pub fn is_new(&self) -> bool {
+        self.brought == 0
+    }
+
     /// Whether it failed, and brought nothing since.
     pub fn doubtful(&self) -> bool {
         self.failures > 0

@@ -96,8 +96,12 @@ pub(super) struct Pass {
     late: bool,
     /// A server may bring the beginnings of pieces that peers do not finish.
     shares: bool,
-    /// When the last of what peers are to bring in time of the piece at hand is all but surely here, seconds from now.
+    /// Of the piece at hand, seconds from now: when the last of what peers are to bring in time is all but surely here, and when
+    /// the swarm could have all that is missing.
     latest: f64,
+    whole: f64,
+    /// Blocks that a server would bring before the one at hand.
+    before: usize,
 }
 
 /// When a request should be answered, seconds from now: on average, and all but surely.
@@ -108,9 +112,16 @@ struct Finish {
 }
 
 impl Pass {
-    /// Whether a server would have one more block sooner than `finish`.
+    /// Whether a server would have the block at hand sooner than `finish`.
     fn server_first(&self, finish: f64) -> bool {
-        self.servers.usable() && self.servers.time_for(self.miss.len() + 1) < finish
+        self.servers.usable() && self.servers.time_for(self.before + 1) < finish
+    }
+
+    /// Seconds until these links together could have so many blocks.
+    fn together(&self, able: &[usize], blocks: usize) -> f64 {
+        let links = || able.iter().filter_map(|i| self.links.get(*i));
+        let nearest = links().map(|c| c.eta).min_by(f64::total_cmp).unwrap_or(f64::INFINITY);
+        nearest + blocks as f64 / links().map(|c| 1.0 / c.block_s).sum::<f64>()
     }
 }
 
@@ -150,7 +161,7 @@ impl Engine {
         held.clear();
         let servers = self.servers.outlook(now, &self.config);
         let shares = self.shares_pieces();
-        let mut pass = Pass { links, held, typical, servers, miss: Vec::new(), late: false, shares, latest: 0.0 };
+        let mut pass = Pass { links, held, typical, servers, miss: Vec::new(), late: false, shares, latest: 0.0, whole: 0.0, before: 0 };
         let zones = self.position.zones(now, &self.config);
         if !pressing {
             self.earn(now, &zones, &mut pass, actions);
@@ -181,18 +192,24 @@ impl Engine {
         let Scratch { able, blocks, finishes } = scratch;
         let urgent_s = self.config.urgent.as_secs_f64();
         let held = self.priority.hold().is_some();
+        let waits = self.position.waits();
         for piece in agenda.pieces() {
             if self.board.is_here(piece.piece) {
                 continue;
             }
             agenda.blocks(*piece, self.board.absent(piece.piece), blocks);
+            // What is free before a block, from the end, is the server's before it.
+            let mut free = 0;
             if pass.shares {
-                agenda.from_the_end(self.board.of_peers(piece.piece), blocks);
+                let plays = agenda.from_the_end(self.board.of_peers(piece.piece), blocks);
+                free = blocks.iter().take(plays).filter(|d| self.board.is_free(d.block)).count();
             }
-            pass.latest = 0.0;
+            (pass.latest, pass.whole) = (0.0, 0.0);
             able.clear();
             let mut able_known = false;
+            let missed = pass.miss.len();
             for d in blocks.iter() {
+                pass.before = if pass.shares { missed + free } else { pass.miss.len() };
                 // Peers that are held back now will not be when the window's blocks are due: a hold must not feed itself.
                 let counts = !held || d.own_s < urgent_s;
                 if let Some(finish) = self.expected(now, d.block, finishes) {
@@ -202,10 +219,25 @@ impl Engine {
                 // In steady play most blocks are on their way: who could bring one is looked for when one is not.
                 if !std::mem::replace(&mut able_known, true) {
                     self.able(piece.piece, &pass.links, able);
+                    if waits && pass.shares {
+                        pass.whole = self.whole(pass, able, blocks.len(), missed + free);
+                    }
+                }
+                if pass.shares {
+                    free = free.saturating_sub(1);
+                    pass.before = missed + free;
                 }
                 self.give(now, d, able, counts, pass, actions);
             }
         }
+    }
+
+    /// Seconds until a piece that the picture waits for could be of use from these links: once all that is missing is here. Never,
+    /// where a server would bring what plays of it sooner and the links would be held back for that.
+    fn whole(&self, pass: &Pass, able: &[usize], missing: usize, of_server: usize) -> f64 {
+        let together = pass.together(able, missing) + self.config.margin.as_secs_f64();
+        let server_s = pass.servers.time_for(of_server);
+        if server_s < together && self.priority.will_hold(&self.config) { f64::INFINITY } else { together }
     }
 
     /// A block under way: the server may complete it, or a second link.
@@ -223,7 +255,7 @@ impl Engine {
             pass.latest = pass.latest.max(surely);
         }
         let mut finish = finish;
-        if self.last_call(d, surely, &pass.servers, pass.miss.len()) {
+        if self.last_call(d, surely, &pass.servers, pass.before) {
             pass.miss.push(*d);
         } else if (urgent || finish > d.in_s)
             && let Some(second) = self.hedge(now, d, finish, pass, actions)
@@ -251,14 +283,16 @@ impl Engine {
         let best = may.min_by(|a, b| rank(*a).total_cmp(&rank(*b)));
         let finish = best.map_or(f64::INFINITY, |i| pass.links[i].eta + pass.links[i].block_s);
         let dev = best.map_or(0.0, |i| pass.links[i].dev);
-        let server_s = pass.servers.time_for(pass.miss.len());
-        // Of a link whose rate is a guess more is kept to spare than the server needs.
+        let server_s = pass.servers.time_for(pass.before);
+        // Of a link whose rate is a guess more is kept to spare.
         let known = best.is_some_and(|i| pass.links[i].known);
-        let spare = server_s + if known { 0.0 } else { self.config.comfort.as_secs_f64() };
+        let spare = server_s + if known { self.config.margin } else { self.config.comfort }.as_secs_f64();
         let surely = finish + self.config.miss_deviations * dev;
         // What a peer brings makes all that peers bring of the piece due: that must not make late what is in time.
         let misses = surely.max(pass.latest) > d.in_s - spare && (counts || best.is_none());
-        if misses && pass.server_first(surely) {
+        // While the picture waits the first is the best, on average, and a peer's block is of use once its piece is whole.
+        let by_peers = if known && self.position.waits() { finish + self.config.margin.as_secs_f64() } else { surely };
+        if misses && pass.server_first(by_peers.max(pass.whole)) {
             pass.miss.push(*d);
             // They are the server's, if it may be asked: a peer that began one would mostly be late with it, and
             // its bytes be lost; further on there is what it brings in time.
@@ -405,9 +439,9 @@ impl Engine {
             link: l.id,
             eta: l.eta(now, typical, config),
             block_s: self.block_s(now, l, typical),
-            dev: l.lateness.mean().map_or(young, |_| l.lateness.dev()),
+            dev: l.lateness().mean().map_or(young, |_| l.lateness().dev()),
             known: l.meter.rate().is_some(),
-            risk: l.lateness.mean().map_or(2.0 * young, |m| m.max(0.0) + 2.0 * l.lateness.dev())
+            risk: l.lateness().mean().map_or(2.0 * young, |m| m.max(0.0) + 2.0 * l.lateness().dev())
                 + if l.suspect { SUSPECT_S } else { 0.0 }
                 + if l.snubbed { SNUBBED_S } else { f64::from(l.let_down).min(SNUBBED_S) },
             room: depth.saturating_sub(l.asks.len() + l.ghosts.len().min(l.asks.len())),
@@ -430,7 +464,7 @@ impl Engine {
             let first = l.eta_at(now, 0, typical, &self.config);
             let block_s = self.block_s(now, l, typical);
             let young = self.config.young_deviation.as_secs_f64();
-            let slack = self.config.miss_deviations * l.lateness.mean().map_or(young, |_| l.lateness.dev());
+            let slack = self.config.miss_deviations * l.lateness().mean().map_or(young, |_| l.lateness().dev());
             // What is overdue is expected as late again as it is already.
             let finish = |i: usize, a: &Ask| first + (i + 1) as f64 * block_s + late(a);
             let both = |finish: f64| Finish { finish, surely: finish + slack };
