@@ -190,3 +190,49 @@ impl Agenda {
         blocks.partition_point(|d| d.own_s != completing)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::api::Phase;
+    use crate::units::MediaTime;
+
+    /// 100 s at 10 blocks a second, pieces of 4 blocks, playing at `at_s`.
+    fn playing(at_s: f64) -> Agenda {
+        let len = 1000 * 16_384;
+        let position = Position {
+            file: Some(ByteRange::new(0, len)),
+            timeline: Some(Arc::new(Timeline::linear(MediaTime::from_secs_f64(100.0), len))),
+            playhead: MediaTime::from_secs_f64(at_s),
+            phase: Phase::Playing,
+            ..Position::default()
+        };
+        position.agenda(Instant::ZERO, &Layout::new(len, 65_536).unwrap(), &Config::default(), 10_000).unwrap()
+    }
+
+    /// The blocks of a piece from the end, and the seconds until each must be here; and how many play.
+    fn from_the_end(agenda: &Agenda, piece: u32, of_peers: &[u32]) -> (Vec<(u32, f64)>, usize) {
+        let piece = *agenda.pieces().iter().find(|d| d.piece.0 == piece).unwrap();
+        let mut blocks = Vec::new();
+        agenda.blocks(piece, |_| true, &mut blocks);
+        let of_peers = of_peers.iter().map(|block| BlockRef { piece: piece.piece, block: *block });
+        let plays = agenda.from_the_end(of_peers, &mut blocks);
+        (blocks.iter().map(|d| (d.block.block, (d.in_s * 10.0).round() / 10.0)).collect(), plays)
+    }
+
+    #[test]
+    fn what_peers_bring_of_a_piece_is_due_with_the_first_of_it() {
+        let a = playing(10.0);
+        // Piece 30 begins at 12 s.
+        assert_eq!(from_the_end(&a, 30, &[]), (vec![(3, 2.3), (2, 2.2), (1, 2.1), (0, 2.0)], 4));
+        assert_eq!(from_the_end(&a, 30, &[2]), (vec![(3, 2.2), (2, 2.2), (1, 2.1), (0, 2.0)], 4));
+        assert_eq!(from_the_end(&a, 30, &[0, 3]), (vec![(3, 2.0), (2, 2.0), (1, 2.0), (0, 2.0)], 4));
+    }
+
+    #[test]
+    fn what_only_completes_a_piece_is_asked_for_last_and_makes_nothing_due() {
+        // Block 2 of piece 25 is the first that plays.
+        let a = playing(10.2);
+        assert_eq!(from_the_end(&a, 25, &[0]), (vec![(3, 0.1), (2, 0.0), (1, 12.0), (0, 12.0)], 2));
+    }
+}

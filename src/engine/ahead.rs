@@ -97,17 +97,10 @@ impl Engine {
             if !l.answers(piece) || self.board.failed(piece) || !self.is_ahead(zones, piece) {
                 continue;
             }
-            let free = |b: &BlockRef| {
-                g.cells.get(b.block as usize).is_some_and(|c| c.free() && !c.tried.contains(&link))
-            };
+            let free =
+                |b: &BlockRef| g.cells.get(b.block as usize).is_some_and(|c| c.free() && !c.tried.contains(&link));
             picks.extend(self.in_turn(piece).filter(free).take(room - picks.len()));
         }
-    }
-
-    /// A piece's blocks in the order in which peers are asked for them: from the end, where a server may bring the beginning.
-    fn in_turn(&self, piece: PieceIndex) -> impl Iterator<Item = BlockRef> + use<> {
-        let (count, backwards) = (self.board.layout().block_count(piece), self.shares_pieces());
-        (0..count).map(move |i| BlockRef { piece, block: if backwards { count - 1 - i } else { i } })
     }
 
     /// Blocks of the rarest pieces that the link has and nobody began.

@@ -72,8 +72,7 @@ pub struct Config {
     /// Requests sent to a link that had answered nothing yet count as late only after this much more.
     pub guess_grace: Duration,
     /// Spare time kept between the server's expected delivery and a deadline, and between that of a measured link and the last
-    /// moment at which a server could step in. With none, ten seeds of 50 kbit/s were of use with two
-    /// thirds of what they could send.
+    /// moment at which a server could step in. With none of the second, a third of what ten seeds of 50 kbit/s could send was lost.
     pub margin: Duration,
     /// A grant that is not used for this long lapses.
     pub grant_life: Duration,

@@ -33,6 +33,7 @@ mod retry;
 pub(crate) mod rng;
 mod schedule;
 mod server;
+mod sharing;
 pub mod snapshot;
 mod table;
 mod trust;

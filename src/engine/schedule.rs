@@ -89,16 +89,16 @@ pub(super) struct Pass {
     pub held: LinkSet,
     pub typical: f64,
     /// What servers could bring: nothing is asked of them while blocks are given away.
-    servers: Outlook,
+    pub servers: Outlook,
     /// Blocks that the swarm is forecast to miss, soonest first.
     miss: Vec<Due>,
     /// A block of the window is forecast to be late from peers and server alike.
     late: bool,
     /// A server may bring the beginnings of pieces that peers do not finish.
     shares: bool,
-    /// Of the piece at hand, seconds from now: when the last of what peers are to bring in time is all but surely here, and when
-    /// the swarm could have all that is missing.
+    /// Of the piece at hand, seconds until the last of what peers are to bring in time is all but surely here.
     latest: f64,
+    /// Of the piece at hand, seconds until it is of use from peers, where the picture waits for it.
     whole: f64,
     /// Blocks that a server would bring before the one at hand.
     before: usize,
@@ -115,13 +115,6 @@ impl Pass {
     /// Whether a server would have the block at hand sooner than `finish`.
     fn server_first(&self, finish: f64) -> bool {
         self.servers.usable() && self.servers.time_for(self.before + 1) < finish
-    }
-
-    /// Seconds until these links together could have so many blocks.
-    fn together(&self, able: &[usize], blocks: usize) -> f64 {
-        let links = || able.iter().filter_map(|i| self.links.get(*i));
-        let nearest = links().map(|c| c.eta).min_by(f64::total_cmp).unwrap_or(f64::INFINITY);
-        nearest + blocks as f64 / links().map(|c| 1.0 / c.block_s).sum::<f64>()
     }
 }
 
@@ -161,7 +154,18 @@ impl Engine {
         held.clear();
         let servers = self.servers.outlook(now, &self.config);
         let shares = self.shares_pieces();
-        let mut pass = Pass { links, held, typical, servers, miss: Vec::new(), late: false, shares, latest: 0.0, whole: 0.0, before: 0 };
+        let mut pass = Pass {
+            links,
+            held,
+            typical,
+            servers,
+            miss: Vec::new(),
+            late: false,
+            shares,
+            latest: 0.0,
+            whole: 0.0,
+            before: 0,
+        };
         let zones = self.position.zones(now, &self.config);
         if !pressing {
             self.earn(now, &zones, &mut pass, actions);
@@ -230,14 +234,6 @@ impl Engine {
                 self.give(now, d, able, counts, pass, actions);
             }
         }
-    }
-
-    /// Seconds until a piece that the picture waits for could be of use from these links: once all that is missing is here. Never,
-    /// where a server would bring what plays of it sooner and the links would be held back for that.
-    fn whole(&self, pass: &Pass, able: &[usize], missing: usize, of_server: usize) -> f64 {
-        let together = pass.together(able, missing) + self.config.margin.as_secs_f64();
-        let server_s = pass.servers.time_for(of_server);
-        if server_s < together && self.priority.will_hold(&self.config) { f64::INFINITY } else { together }
     }
 
     /// A block under way: the server may complete it, or a second link.
@@ -357,11 +353,6 @@ impl Engine {
                 self.ask(now, c.link, d.block, pass.typical, actions);
             }
         }
-    }
-
-    /// Whether a server may bring the beginnings of pieces whose ends come of peers.
-    pub(super) fn shares_pieces(&self) -> bool {
-        self.servers.usable() && self.servers.trusted()
     }
 
     /// One link has room again: it takes what it will surely bring in time, then bulk.

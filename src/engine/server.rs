@@ -19,10 +19,10 @@ use crate::units::{BLOCK_LEN, BlockRef, ByteRange, Instant, OriginId};
 const LEAD_LEAST: f64 = 2.0;
 /// Seconds of media beyond what presses that a range takes along: two GETs a second, not one a block.
 const LEAD_MORE: f64 = 0.5;
-/// What is asked of a server first comes over two connections, the second with so many bytes of its end: each begins with ten packets
-/// a round trip and doubles that, which leaves a line of 10 Mbit/s idle for most of the first two. As much as fits in there:
-/// halves would have the beginning, by which a small picture is shown, share the line with the end.
-const FIRST_END: u64 = 64 * 1024;
+/// What is asked of a server first comes over two connections, the second with its last quarter: each begins with ten packets a round
+/// trip and doubles that, which leaves a line of 10 Mbit/s idle for most of the first two. A quarter is what fits in there: with
+/// halves the beginning, which may be all of a small picture, would share the line with the end.
+const FIRST_END: u64 = 4;
 
 impl Engine {
     /// Asks servers for what the swarm will miss: urgent blocks at once, the window's within what the last bid granted.
@@ -124,10 +124,11 @@ impl Engine {
             let granted = o.grants.unspent(now) / 8;
             // A second range only so that the line never idles for want of one: it may go over another connection, with a handshake
             // of its own, and what comes of it sooner the first one lacks, which is due before it.
+            let end = config.fetch_first / FIRST_END;
             let most = match (first, second) {
-                (None, _) if o.is_new() => free.min(config.fetch_first - FIRST_END),
+                (None, _) if o.is_new() => free.min(config.fetch_first - end),
                 (None, _) => free,
-                (Some(_), None) if o.is_new() => free.min(FIRST_END),
+                (Some(_), None) if o.is_new() => free.min(end),
                 (Some(f), None) if waited_for(bytes) && !waited_for(f.range) => free,
                 (Some(_), None) if self.nearly_here(*id, o, now) => free,
                 _ => 0,

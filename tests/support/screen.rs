@@ -51,6 +51,9 @@ impl Screen {
             "RANDR",
             "-nolisten",
             "tcp",
+            // Else it starts anew when its last client leaves, and the first look for a window manager may be that: one that
+            // connects at the same moment ends.
+            "-noreset",
         ]);
         let mut xvfb = Guard::spawn(xvfb.stdout(Stdio::piped()).stderr(Stdio::null()), None);
         let mut number = String::new();
