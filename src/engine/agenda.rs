@@ -27,7 +27,7 @@ pub struct DuePiece {
 pub struct Due {
     pub block: BlockRef,
     /// Seconds until it must be here: with the first needed byte of its piece, or, where a server may bring the piece's beginning
-    /// ([`Agenda::from_the_end`]), with the first that comes of peers.
+    /// ([`Agenda::end_first`]), with the first that comes of peers.
     pub in_s: f64,
     /// Seconds until its own first byte is due.
     pub own_s: f64,
@@ -178,7 +178,7 @@ impl Agenda {
     /// while peers bring the end, none of which plays before the piece is whole. So all of peers is due when the first of it is,
     /// and peers are asked from the end: a piece that they do not finish then lacks what is due last of the server, not first.
     /// `of_peers` are the blocks that peers gave or were asked for, in order. Answers how many are more than completing.
-    pub fn from_the_end(&self, of_peers: impl Iterator<Item = BlockRef>, blocks: &mut [Due]) -> usize {
+    pub fn end_first(&self, of_peers: impl Iterator<Item = BlockRef>, blocks: &mut [Due]) -> usize {
         let completing = COMPLETING * self.horizon;
         let first = of_peers.map(|b| self.own_s(b)).find(|own_s| *own_s != completing).unwrap_or(f64::INFINITY);
         for d in blocks.iter_mut() {
@@ -211,12 +211,12 @@ mod tests {
     }
 
     /// The blocks of a piece from the end, and the seconds until each must be here; and how many play.
-    fn from_the_end(agenda: &Agenda, piece: u32, of_peers: &[u32]) -> (Vec<(u32, f64)>, usize) {
+    fn end_first(agenda: &Agenda, piece: u32, of_peers: &[u32]) -> (Vec<(u32, f64)>, usize) {
         let piece = *agenda.pieces().iter().find(|d| d.piece.0 == piece).unwrap();
         let mut blocks = Vec::new();
         agenda.blocks(piece, |_| true, &mut blocks);
         let of_peers = of_peers.iter().map(|block| BlockRef { piece: piece.piece, block: *block });
-        let plays = agenda.from_the_end(of_peers, &mut blocks);
+        let plays = agenda.end_first(of_peers, &mut blocks);
         (blocks.iter().map(|d| (d.block.block, (d.in_s * 10.0).round() / 10.0)).collect(), plays)
     }
 
@@ -224,15 +224,15 @@ mod tests {
     fn what_peers_bring_of_a_piece_is_due_with_the_first_of_it() {
         let a = playing(10.0);
         // Piece 30 begins at 12 s.
-        assert_eq!(from_the_end(&a, 30, &[]), (vec![(3, 2.3), (2, 2.2), (1, 2.1), (0, 2.0)], 4));
-        assert_eq!(from_the_end(&a, 30, &[2]), (vec![(3, 2.2), (2, 2.2), (1, 2.1), (0, 2.0)], 4));
-        assert_eq!(from_the_end(&a, 30, &[0, 3]), (vec![(3, 2.0), (2, 2.0), (1, 2.0), (0, 2.0)], 4));
+        assert_eq!(end_first(&a, 30, &[]), (vec![(3, 2.3), (2, 2.2), (1, 2.1), (0, 2.0)], 4));
+        assert_eq!(end_first(&a, 30, &[2]), (vec![(3, 2.2), (2, 2.2), (1, 2.1), (0, 2.0)], 4));
+        assert_eq!(end_first(&a, 30, &[0, 3]), (vec![(3, 2.0), (2, 2.0), (1, 2.0), (0, 2.0)], 4));
     }
 
     #[test]
     fn what_only_completes_a_piece_is_asked_for_last_and_makes_nothing_due() {
         // Block 2 of piece 25 is the first that plays.
         let a = playing(10.2);
-        assert_eq!(from_the_end(&a, 25, &[0]), (vec![(3, 0.1), (2, 0.0), (1, 12.0), (0, 12.0)], 2));
+        assert_eq!(end_first(&a, 25, &[0]), (vec![(3, 0.1), (2, 0.0), (1, 12.0), (0, 12.0)], 2));
     }
 }

@@ -205,7 +205,7 @@ impl Engine {
             // What is free before a block, from the end, is the server's before it.
             let mut free = 0;
             if pass.shares {
-                let plays = agenda.from_the_end(self.board.of_peers(piece.piece), blocks);
+                let plays = agenda.end_first(self.board.of_peers(piece.piece), blocks);
                 free = blocks.iter().take(plays).filter(|d| self.board.is_free(d.block)).count();
             }
             (pass.latest, pass.whole) = (0.0, 0.0);
@@ -389,7 +389,7 @@ impl Engine {
             };
             agenda.blocks(*piece, free, &mut blocks);
             if shares {
-                agenda.from_the_end(std::iter::empty(), &mut blocks);
+                agenda.end_first(std::iter::empty(), &mut blocks);
             }
             for d in blocks.iter().take(c.room) {
                 c.eta += c.block_s;

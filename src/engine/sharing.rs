@@ -1,7 +1,7 @@
 //! A piece that peers and a server bring together: the server its beginning, which plays as it comes, peers its end, none of which
 //! plays before the piece is whole.
 //!
-//! So peers are asked from the end ([`Agenda::from_the_end`](super::agenda::Agenda::from_the_end)), and all that they bring of a piece
+//! So peers are asked from the end ([`Agenda::end_first`](super::agenda::Agenda::end_first)), and all that they bring of a piece
 //! is due with the first of it: what they do not finish the server completes in the order in which it is due. From the beginning, it
 //! would have to bring the end before the first block of the piece plays: a second early with pieces of 256 KiB, eight with 2 MiB.
 
