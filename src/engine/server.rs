@@ -122,15 +122,22 @@ impl Engine {
             let limit = if o.doubtful() { u64::from(BLOCK_LEN) } else { limit };
             let free = limit.saturating_sub(self.servers.outstanding(*id));
             let granted = o.grants.unspent(now) / 8;
-            // A second range only so that the line never idles for want of one: it may go over another connection, with a handshake
-            // of its own, and what comes of it sooner the first one lacks, which is due before it.
+            // A second range only when the first is mostly here: short ranges cost a round trip each. At first, when the picture may
+            // need all of it, only so that the line does not idle: what comes of the second sooner the first one lacks.
             let end = config.fetch_first / FIRST_END;
             let most = match (first, second) {
                 (None, _) if o.is_new() => free.min(config.fetch_first - end),
                 (None, _) => free,
                 (Some(_), None) if o.is_new() => free.min(end),
                 (Some(f), None) if waited_for(bytes) && !waited_for(f.range) => free,
-                (Some(_), None) if self.nearly_here(*id, o, now) => free,
+                (Some(_), None) if o.is_young(config) => {
+                    if self.nearly_here(*id, o, now) {
+                        free
+                    } else {
+                        0
+                    }
+                }
+                (Some(_), None) if free * 2 >= limit => free,
                 _ => 0,
             };
             Some(most.min(granted)).filter(|b| *b > 0)
@@ -147,9 +154,8 @@ impl Engine {
 
     /// Whether what an origin is to bring will be here by the time that something asked for now would begin to arrive.
     fn nearly_here(&self, id: OriginId, o: &OriginState, now: Instant) -> bool {
-        // While the clock runs the next pass may be a tick away.
-        let pass = if self.position.waits() { self.config.pressing } else { self.config.tick };
-        let idle_s = (2 * o.round_trip() + pass).as_secs_f64();
+        // It may go over another connection, with a handshake of its own.
+        let idle_s = (2 * o.round_trip() + self.config.pressing).as_secs_f64();
         self.servers.outstanding(id) as f64 <= o.rate_hoped(now, &self.config) * idle_s
     }
 
