@@ -124,20 +124,14 @@ impl Engine {
             let granted = o.grants.unspent(now) / 8;
             // A second range only when the first is mostly here: short ranges cost a round trip each. At first, when the picture may
             // need all of it, only so that the line does not idle: what comes of the second sooner the first one lacks.
+            let worth = if o.is_young(config) { self.nearly_here(*id, o, now) } else { free * 2 >= limit };
             let end = config.fetch_first / FIRST_END;
             let most = match (first, second) {
                 (None, _) if o.is_new() => free.min(config.fetch_first - end),
                 (None, _) => free,
                 (Some(_), None) if o.is_new() => free.min(end),
                 (Some(f), None) if waited_for(bytes) && !waited_for(f.range) => free,
-                (Some(_), None) if o.is_young(config) => {
-                    if self.nearly_here(*id, o, now) {
-                        free
-                    } else {
-                        0
-                    }
-                }
-                (Some(_), None) if free * 2 >= limit => free,
+                (Some(_), None) if worth => free,
                 _ => 0,
             };
             Some(most.min(granted)).filter(|b| *b > 0)

@@ -44,7 +44,7 @@ const EARNED: f64 = 3.0;
 /// Viewers in the fluid, and runs of each.
 const FLUID: [(f64, u32); 6] =
     [(10.0, 400), (100.0, 400), (1_000.0, 200), (10_000.0, 60), (100_000.0, 24), (1_000_000.0, 8)];
-/// Real worlds are no larger unless asked for: a thousand viewers take a quarter of an hour of two cores, ten thousand as much again.
+/// Real worlds are no larger unless asked for: those of up to a thousand viewers take a quarter of an hour of two cores in all.
 const MOST: u32 = 1_000;
 /// Beyond, worlds run for so many seconds before they are measured, and are measured for so long: chance weighs less the more viewers
 /// there are, and a second of ten thousand takes nearly as long as it is.
