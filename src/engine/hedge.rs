@@ -31,7 +31,7 @@ impl Engine {
         if !urgent && !holder.snubbed {
             return None;
         }
-        let slack = self.config.hedge_deviations * holder.lateness().dev();
+        let slack = self.config.hedge_deviations * holder.lateness.dev();
         // The time that a guess is given ends where another would only just be in time. That is the server's to be, if there is one.
         let guess = !self.servers.usable() && now.since(ask.expected).as_secs_f64() > slack && ask.guess;
         let over = self.overdue(now, &ask) > slack;
@@ -81,7 +81,7 @@ impl Engine {
         let Some(&[a, b]) = self.board.cell(block).map(|c| &*c.asked) else { return };
         let late = |link| {
             let (ask, l) = (self.ask_of(link, block)?, self.links.get(&link)?);
-            let slack = self.config.hedge_deviations * l.lateness().dev() + self.config.hedge_floor.as_secs_f64();
+            let slack = self.config.hedge_deviations * l.lateness.dev() + self.config.hedge_floor.as_secs_f64();
             Some((ask.at, self.overdue(now, ask) > slack))
         };
         if let (Some((at_a, true)), Some((at_b, true))) = (late(a), late(b)) {

@@ -53,9 +53,7 @@ pub struct Link {
     pub wishes: VecDeque<Wish>,
     pub meter: RateMeter,
     /// How much later than forecast its blocks come, seconds.
-    measured: Deviation,
-    /// The same of blocks that were asked for before its rate was known: it says little, and counts until there is better.
-    guessed: Deviation,
+    pub lateness: Deviation,
     pub rtt: Option<Duration>,
     pub down: Gauge,
     pub up: Gauge,
@@ -109,8 +107,7 @@ impl Link {
             ghosts: VecDeque::new(),
             wishes: VecDeque::new(),
             meter: RateMeter::default(),
-            measured: Deviation::default(),
-            guessed: Deviation::default(),
+            lateness: Deviation::default(),
             rtt,
             down: Gauge::default(),
             up: Gauge::default(),
@@ -167,7 +164,7 @@ impl Link {
             return config.queue_time_urgent;
         }
         // A link whose answers come unevenly runs empty sooner.
-        let uneven = (4.0 * self.lateness().dev()).min(config.queue_uneven.as_secs_f64());
+        let uneven = (4.0 * self.lateness.dev()).min(config.queue_uneven.as_secs_f64());
         config.queue_time + Duration::from_secs_f64(uneven)
     }
 
@@ -280,14 +277,9 @@ impl Link {
             }
             if self.squeeze >= 1.0 {
                 let late = now.0 as f64 / 1e9 - ask.expected.0 as f64 / 1e9;
-                if ask.guess { &mut self.guessed } else { &mut self.measured }.sample(late, config);
+                self.lateness.sample(late, config);
             }
         }
-    }
-
-    /// How much later than forecast its blocks come, seconds.
-    pub fn lateness(&self) -> &Deviation {
-        if self.measured.mean().is_some() { &self.measured } else { &self.guessed }
     }
 
     /// Whether it may be asked for blocks at all.

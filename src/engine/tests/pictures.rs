@@ -120,38 +120,6 @@ fn without_peers_the_server_is_asked_at_once() {
     assert_eq!(range.map(|r| r.start), Some(0));
 }
 
-fn ranges(actions: &[Action]) -> Vec<(u64, u64)> {
-    let of = |a: &Action| match a {
-        Action::Fetch { range, .. } => Some((range.start / 16_384, range.end / 16_384)),
-        _ => None,
-    };
-    actions.iter().filter_map(of).collect()
-}
-
-#[test]
-fn a_new_server_is_asked_for_its_first_bytes_over_two_connections() {
-    let (mut e, _) = engine(100, &[]);
-    let out = tell(&mut e, 1, Event::OriginUp { origin: OriginId(0), bidding: Some(false), rtt: None });
-    assert_eq!(ranges(&out), [(0, 12), (12, 16)]);
-    // Nothing more before the line would idle for want of it.
-    let rtt = Some(Duration::from_millis(40));
-    let out = tell(&mut e, 40, Event::OriginUp { origin: OriginId(0), bidding: Some(false), rtt });
-    assert!(ranges(&out).is_empty());
-}
-
-#[test]
-fn after_a_jump_a_server_is_asked_for_what_the_reader_waits_for() {
-    let (mut e, _) = engine(200, &[]);
-    tell(&mut e, 1, Event::OriginUp { origin: OriginId(0), bidding: Some(false), rtt: None });
-    tell(&mut e, 100, Event::ServerDone { fetch: FetchId(0) });
-    tell(&mut e, 110, Event::ServerDone { fetch: FetchId(1) });
-    let to = MediaTime::from_secs_f64(20.0);
-    let out = tell(&mut e, 200, Event::Playhead { at: to, phase: Phase::Seeking });
-    assert!(ranges(&out).is_empty(), "the key frame may lie before: {out:?}");
-    let out = tell(&mut e, 201, Event::ReaderBlocked { range: ByteRange::new(190 * 16_384, 192 * 16_384) });
-    assert_eq!(ranges(&out).first().map(|r| r.0), Some(190), "{out:?}");
-}
-
 #[test]
 fn a_bidding_server_is_asked_for_nothing_before_it_grants() {
     let (mut e, _) = engine(100, &[]);
