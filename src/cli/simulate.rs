@@ -26,7 +26,7 @@ const SCENARIO_MOST: u64 = 1 << 20;
 /// What people look for at the end of `--help`.
 const EXPERIMENTS: &str = "\
 Experiments:
-  laws     what a server carries for N viewers with too little, just enough and ample upload (minutes; --most 10000: an hour)
+  laws     what a server carries for N viewers with too little, just enough and ample upload (a quarter of an hour; --most 10000: an hour or so)
   share    how much of one viewer's film comes of the server, against the bound and random order
   bass     the comparison of the BASS paper: a server alone, BitTorrent alone, both
   greedy   what it gains to bid ten times one's need

@@ -26,9 +26,10 @@ pub struct DuePiece {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Due {
     pub block: BlockRef,
-    /// Seconds until it is due from peers: with the first needed byte of its piece.
+    /// Seconds until it must be here: with the first needed byte of its piece, or, where a server may bring the piece's beginning
+    /// ([`Agenda::end_first`]), with the first that comes of peers.
     pub in_s: f64,
-    /// Seconds until its own first byte is due: what counts for a server, whose bytes are played as they arrive.
+    /// Seconds until its own first byte is due.
     pub own_s: f64,
 }
 
@@ -171,5 +172,67 @@ impl Agenda {
             out.push(Due { block, in_s: due.in_s, own_s: self.own_s(block) });
         }
         out.sort_by(|a, b| a.own_s.total_cmp(&b.own_s));
+    }
+
+    /// A piece's blocks, as [`Agenda::blocks`] gives them, where a server's bytes are played as they come: it can bring the beginning
+    /// while peers bring the end, none of which plays before the piece is whole. So all of peers is due when the first of it is,
+    /// and peers are asked from the end: a piece that they do not finish then lacks what is due last of the server, not first.
+    /// `of_peers` are the blocks that peers gave or were asked for, in order. Answers how many are more than completing.
+    pub fn end_first(&self, of_peers: impl Iterator<Item = BlockRef>, blocks: &mut [Due]) -> usize {
+        let completing = COMPLETING * self.horizon;
+        let first = of_peers.map(|b| self.own_s(b)).find(|own_s| *own_s != completing).unwrap_or(f64::INFINITY);
+        for d in blocks.iter_mut() {
+            d.in_s = d.own_s.min(first).max(d.in_s);
+        }
+        blocks.reverse();
+        // What only completes the piece stays last.
+        blocks.sort_by_key(|d| d.own_s == completing);
+        blocks.partition_point(|d| d.own_s != completing)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::api::Phase;
+    use crate::units::MediaTime;
+
+    /// 100 s at 10 blocks a second, pieces of 4 blocks, playing at `at_s`.
+    fn playing(at_s: f64) -> Agenda {
+        let len = 1000 * 16_384;
+        let position = Position {
+            file: Some(ByteRange::new(0, len)),
+            timeline: Some(Arc::new(Timeline::linear(MediaTime::from_secs_f64(100.0), len))),
+            playhead: MediaTime::from_secs_f64(at_s),
+            phase: Phase::Playing,
+            ..Position::default()
+        };
+        position.agenda(Instant::ZERO, &Layout::new(len, 65_536).unwrap(), &Config::default(), 10_000).unwrap()
+    }
+
+    /// The blocks of a piece from the end, and the seconds until each must be here; and how many play.
+    fn end_first(agenda: &Agenda, piece: u32, of_peers: &[u32]) -> (Vec<(u32, f64)>, usize) {
+        let piece = *agenda.pieces().iter().find(|d| d.piece.0 == piece).unwrap();
+        let mut blocks = Vec::new();
+        agenda.blocks(piece, |_| true, &mut blocks);
+        let of_peers = of_peers.iter().map(|block| BlockRef { piece: piece.piece, block: *block });
+        let plays = agenda.end_first(of_peers, &mut blocks);
+        (blocks.iter().map(|d| (d.block.block, (d.in_s * 10.0).round() / 10.0)).collect(), plays)
+    }
+
+    #[test]
+    fn what_peers_bring_of_a_piece_is_due_with_the_first_of_it() {
+        let a = playing(10.0);
+        // Piece 30 begins at 12 s.
+        assert_eq!(end_first(&a, 30, &[]), (vec![(3, 2.3), (2, 2.2), (1, 2.1), (0, 2.0)], 4));
+        assert_eq!(end_first(&a, 30, &[2]), (vec![(3, 2.2), (2, 2.2), (1, 2.1), (0, 2.0)], 4));
+        assert_eq!(end_first(&a, 30, &[0, 3]), (vec![(3, 2.0), (2, 2.0), (1, 2.0), (0, 2.0)], 4));
+    }
+
+    #[test]
+    fn what_only_completes_a_piece_is_asked_for_last_and_makes_nothing_due() {
+        // Block 2 of piece 25 is the first that plays.
+        let a = playing(10.2);
+        assert_eq!(end_first(&a, 25, &[0]), (vec![(3, 0.1), (2, 0.0), (1, 12.0), (0, 12.0)], 2));
     }
 }

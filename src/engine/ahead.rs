@@ -97,8 +97,9 @@ impl Engine {
             if !l.answers(piece) || self.board.failed(piece) || !self.is_ahead(zones, piece) {
                 continue;
             }
-            let free = g.cells.iter().enumerate().filter(|(_, c)| c.free() && !c.tried.contains(&link));
-            picks.extend(free.map(|(i, _)| BlockRef { piece, block: i as u32 }).take(room - picks.len()));
+            let free =
+                |b: &BlockRef| g.cells.get(b.block as usize).is_some_and(|c| c.free() && !c.tried.contains(&link));
+            picks.extend(self.in_turn(piece).filter(free).take(room - picks.len()));
         }
     }
 
@@ -111,8 +112,7 @@ impl Engine {
         let mut take = |p: PieceIndex, picks: &mut Vec<BlockRef>| match zones.of_piece(layout.piece_range(p)) {
             _ if failed.get(p).is_some() => {}
             Zone::Ahead => {
-                let blocks = (0..layout.block_count(p)).map(|block| BlockRef { piece: p, block });
-                picks.extend(blocks.take(room.saturating_sub(picks.len())));
+                picks.extend(self.in_turn(p).take(room.saturating_sub(picks.len())));
             }
             Zone::Behind => passed.push(p),
             // The clock's own: asked for by deadline.

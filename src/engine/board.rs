@@ -442,11 +442,11 @@ impl Board {
         }
     }
 
-    /// The first block of the piece that a peer gave, or was asked for: it plays only once the piece's hash was checked.
-    pub fn first_of_peers(&self, p: PieceIndex) -> Option<BlockRef> {
+    /// The blocks of a begun piece that peers gave, or were asked for, in order: they play only once the piece's hash was checked.
+    pub fn of_peers(&self, p: PieceIndex) -> impl Iterator<Item = BlockRef> {
         let of_peers = |c: &Cell| !c.asked.is_empty() || matches!(c.here, Some(Giver::Link(_)));
-        let first = self.get(p)?.cells.iter().position(of_peers)?;
-        Some(BlockRef { piece: p, block: first as u32 })
+        let cells = self.get(p).map_or(&[][..], |g| &g.cells).iter().enumerate();
+        cells.filter(move |(_, c)| of_peers(c)).map(move |(i, _)| BlockRef { piece: p, block: i as u32 })
     }
 
     /// Checks the module's invariant; what is wrong with it, if anything.

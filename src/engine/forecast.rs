@@ -5,6 +5,11 @@ use std::time::Duration;
 use super::config::Config;
 use crate::units::Instant;
 
+/// Silence of a source is pardoned for so many times as long as it was seen to be busy.
+const PATIENCE: f64 = 4.0;
+/// Bounds of that, seconds: a round trip or two, and twice the pulse of a peer that serves each half second.
+const PATIENCE_S: (f64, f64) = (0.1, 1.0);
+
 /// The rate of one source while it is busy.
 ///
 /// Bytes and *busy time* are summed with a fading memory, so a burst of blocks read in one go (no time between them) and
@@ -52,10 +57,12 @@ impl RateMeter {
         (self.samples >= 2).then(|| self.bytes / self.busy_s.max(1e-4))
     }
 
-    /// The same, while a source that has fallen silent loses credit for every second of its silence.
+    /// The same, while a source that has fallen silent loses credit for every second of its silence: after a second, and sooner
+    /// the shorter it was seen to send. What comes first often comes at once, and says little of what follows.
     pub fn rate_at(&self, now: Instant) -> Option<f64> {
         let silent = self.since.map_or(0.0, |s| now.since(s).as_secs_f64());
-        self.rate().map(|r| if silent > 1.0 { r.min(self.bytes / (self.busy_s + silent)) } else { r })
+        let patience = (PATIENCE * self.busy_s).clamp(PATIENCE_S.0, PATIENCE_S.1);
+        self.rate().map(|r| if silent > patience { r.min(self.bytes / (self.busy_s + silent)) } else { r })
     }
 }
 
@@ -161,5 +168,16 @@ mod tests {
         m.arrived(at(100), 100_000, &c);
         m.arrived(at(200), 100_000, &c);
         assert!(m.rate_at(at(5_200)).unwrap() < m.rate().unwrap() / 10.0);
+    }
+
+    #[test]
+    fn a_burst_at_first_is_believed_for_as_long_as_nothing_speaks_against_it() {
+        let c = Config::default();
+        let mut m = RateMeter::default();
+        m.busy_from(at(0));
+        m.arrived(at(1), 16_384, &c);
+        m.arrived(at(1), 16_384, &c);
+        assert_eq!(m.rate_at(at(90)), m.rate());
+        assert!(m.rate_at(at(500)).unwrap() < 70_000.0);
     }
 }

@@ -31,14 +31,13 @@ impl Engine {
         if !urgent && !holder.snubbed {
             return None;
         }
-        let slack = self.config.hedge_deviations * holder.lateness.dev();
+        let slack = self.config.hedge_deviations * holder.lateness().dev();
         // The time that a guess is given ends where another would only just be in time. That is the server's to be, if there is one.
         let guess = !self.servers.usable() && now.since(ask.expected).as_secs_f64() > slack && ask.guess;
         let over = self.overdue(now, &ask) > slack;
         let old = now.since(ask.at) > self.config.hedge_floor;
-        // A move costs nothing where the first request is still far from being answered: it is cancelled in time. The
-        // block under way and the one behind it are not: they may be in the peer's socket.
-        let deep = holder.asks.iter().position(|a| a.block == due.block).is_some_and(|i| i >= 2);
+        // A move costs nothing where the first request is still far from being answered: it is cancelled in time.
+        let deep = holder.waits_deep(due.block);
         if !deep && !(old && (over || guess)) {
             return None;
         }
@@ -81,7 +80,7 @@ impl Engine {
         let Some(&[a, b]) = self.board.cell(block).map(|c| &*c.asked) else { return };
         let late = |link| {
             let (ask, l) = (self.ask_of(link, block)?, self.links.get(&link)?);
-            let slack = self.config.hedge_deviations * l.lateness.dev() + self.config.hedge_floor.as_secs_f64();
+            let slack = self.config.hedge_deviations * l.lateness().dev() + self.config.hedge_floor.as_secs_f64();
             Some((ask.at, self.overdue(now, ask) > slack))
         };
         if let (Some((at_a, true)), Some((at_b, true))) = (late(a), late(b)) {

@@ -7,6 +7,15 @@ use super::config::Config;
 use super::forecast::{Deviation, Gauge, RateMeter};
 use crate::units::{BLOCK_LEN, BlockRef, Instant, LinkId, PieceIndex, PieceSet};
 
+/// Requests that a link may hold for each block it brought so far: twice as many each round trip, as in TCP's slow start.
+const SHOWN: u64 = 2;
+/// Requests at the front of a queue that may be in the peer's socket already: the one under way and the one behind it.
+const UNDER_WAY: usize = 2;
+/// What came this much later than the round trip and two blocks after it was withdrawn was not in the peer's socket by then, seconds.
+const DEAF_S: f64 = 0.25;
+/// Requests withdrawn last that are remembered for that.
+const WITHDRAWN_MOST: usize = 16;
+
 /// One outstanding request.
 #[derive(Debug, Clone, Copy)]
 pub struct Ask {
@@ -49,11 +58,15 @@ pub struct Link {
     pub asks: VecDeque<Ask>,
     /// Requests withdrawn lately: what a peer had put in its socket by then still comes, before what is asked now.
     pub ghosts: VecDeque<Ask>,
+    /// The latest that were withdrawn, and when: who answers them long after does not listen.
+    withdrawn: VecDeque<(BlockRef, Instant)>,
     /// What the peer asked of us and did not get yet.
     pub wishes: VecDeque<Wish>,
     pub meter: RateMeter,
     /// How much later than forecast its blocks come, seconds.
-    pub lateness: Deviation,
+    measured: Deviation,
+    /// The same of blocks that were asked for before its rate was known: it says little, and counts until there is better.
+    guessed: Deviation,
     pub rtt: Option<Duration>,
     pub down: Gauge,
     pub up: Gauge,
@@ -78,6 +91,8 @@ pub struct Link {
     pub unchoked_at: Option<Instant>,
     /// Requests in a row that another link, asked later, answered before it.
     pub let_down: u32,
+    /// It answers what was withdrawn long before its turn, as clients do that take no notice of cancels: librqbit 9 is one.
+    pub deaf: bool,
     /// It had a part in a piece whose hash failed, and it is not known yet who lied.
     pub suspect: bool,
     /// Blocks of it that were verified.
@@ -105,9 +120,11 @@ impl Link {
             peer_interested: false,
             asks: VecDeque::new(),
             ghosts: VecDeque::new(),
+            withdrawn: VecDeque::new(),
             wishes: VecDeque::new(),
             meter: RateMeter::default(),
-            lateness: Deviation::default(),
+            measured: Deviation::default(),
+            guessed: Deviation::default(),
             rtt,
             down: Gauge::default(),
             up: Gauge::default(),
@@ -122,6 +139,7 @@ impl Link {
             handed: VecDeque::new(),
             unchoked_at: None,
             let_down: 0,
+            deaf: false,
             suspect: false,
             proven: 0,
             banned: false,
@@ -155,7 +173,9 @@ impl Link {
         };
         // A pulsing peer needs up to what it delivers in a second; more would only stand before a seek.
         let floor = self.floor.min(blocks(config.pulse));
-        blocks(queue_time).max(floor).clamp(config.queue_min, config.queue_max)
+        // Two blocks that came at once, from a socket's buffer or past a limit that is not felt yet, are no measure of a link.
+        let shown = (self.received / u64::from(BLOCK_LEN)).saturating_mul(SHOWN) as usize;
+        blocks(queue_time).max(floor).min(shown).clamp(config.queue_min, config.queue_max)
     }
 
     /// How deep its queue is to be, in time at its rate beyond the round trip.
@@ -164,7 +184,7 @@ impl Link {
             return config.queue_time_urgent;
         }
         // A link whose answers come unevenly runs empty sooner.
-        let uneven = (4.0 * self.lateness.dev()).min(config.queue_uneven.as_secs_f64());
+        let uneven = (4.0 * self.lateness().dev()).min(config.queue_uneven.as_secs_f64());
         config.queue_time + Duration::from_secs_f64(uneven)
     }
 
@@ -198,6 +218,7 @@ impl Link {
             self.meter.busy_from(now + self.rtt.unwrap_or_default());
         }
         let guess = self.meter.rate().is_none() && !self.snubbed;
+        self.withdrawn.retain(|w| w.0 != block);
         self.asks.push_back(Ask { block, at: now, expected, guess });
         self.peak = self.peak.max(self.asks.len());
     }
@@ -218,6 +239,8 @@ impl Link {
         let turn =
             now + Duration::from_secs_f64(self.eta_at(now, place + 1, config.rate_unknown, config).clamp(0.0, 3600.0));
         if let Some(ask) = self.unask(block) {
+            self.withdrawn.truncate(WITHDRAWN_MOST - 1);
+            self.withdrawn.push_front((block, now));
             self.ghosts.push_back(Ask { expected: ask.expected.max(turn), ..ask });
         }
     }
@@ -225,6 +248,7 @@ impl Link {
     /// The peer said that it will not answer.
     pub fn refused(&mut self, block: BlockRef) {
         self.ghosts.retain(|g| g.block != block);
+        self.withdrawn.retain(|w| w.0 != block);
         self.unask(block);
     }
 
@@ -261,6 +285,7 @@ impl Link {
         self.let_down = 0;
         self.received += len;
         self.down.add(len);
+        self.note_answer_to_withdrawn(now, block, config);
         self.ghosts.retain(|g| g.block != block);
         if let Some(ask) = self.unask(block) {
             // Peers answer in order: what was withdrawn and asked for earlier will not come any more.
@@ -277,9 +302,27 @@ impl Link {
             }
             if self.squeeze >= 1.0 {
                 let late = now.0 as f64 / 1e9 - ask.expected.0 as f64 / 1e9;
-                self.lateness.sample(late, config);
+                if ask.guess { &mut self.guessed } else { &mut self.measured }.sample(late, config);
             }
         }
+    }
+
+    /// Whether what comes now was withdrawn so long ago that it cannot have been in the peer's socket by then.
+    fn note_answer_to_withdrawn(&mut self, now: Instant, block: BlockRef, config: &Config) {
+        let Some(i) = self.withdrawn.iter().position(|w| w.0 == block) else { return };
+        let block_s = f64::from(BLOCK_LEN) / self.rate(now, config.rate_unknown);
+        let under_way_s = self.rtt_s(config) + UNDER_WAY as f64 * block_s + DEAF_S;
+        self.deaf |= self.withdrawn.remove(i).is_some_and(|w| now.since(w.1).as_secs_f64() > under_way_s);
+    }
+
+    /// Whether a request waits so far behind others that the peer will not send it if it is withdrawn.
+    pub fn waits_deep(&self, block: BlockRef) -> bool {
+        !self.deaf && self.asks.iter().position(|a| a.block == block).is_some_and(|i| i >= UNDER_WAY)
+    }
+
+    /// How much later than forecast its blocks come, seconds.
+    pub fn lateness(&self) -> &Deviation {
+        if self.measured.mean().is_some() { &self.measured } else { &self.guessed }
     }
 
     /// Whether it may be asked for blocks at all.
@@ -296,6 +339,26 @@ impl Link {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_answers_what_was_withdrawn_is_deaf() {
+        let (c, at) = (Config::default(), |ms: u64| Instant(ms * 1_000_000));
+        let block = |block| BlockRef { piece: PieceIndex(0), block };
+        for (withdrawn, deaf) in [(3300, false), (500, true)] {
+            let mut l = Link::new(LinkId(1), 1, Some(Duration::from_millis(50)), at(0));
+            (0..5).for_each(|i| l.ask(at(0), block(i), 16_384.0, &c));
+            assert!(l.waits_deep(block(4)) && !l.waits_deep(block(1)));
+            // A block a second; the last is withdrawn long before its turn, or when it is next.
+            for i in 0..5 {
+                let now = 1000 * (u64::from(i) + 1);
+                if withdrawn < now && l.asks.iter().any(|a| a.block == block(4)) {
+                    l.cancel(at(withdrawn), block(4), &c);
+                }
+                l.arrived(at(now), block(i), u64::from(BLOCK_LEN), &c);
+            }
+            assert_eq!(l.deaf, deaf, "withdrawn at {withdrawn}");
+        }
+    }
 
     #[test]
     fn what_was_withdrawn_late_still_stands_before_what_is_asked_next() {

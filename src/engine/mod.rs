@@ -5,8 +5,9 @@
 //! events in the same order give the same actions.
 //!
 //! Where to find a rule: deadlines and zones in `zones` and `agenda`, forecasts in `forecast`, the spread of requests in `schedule`,
-//! second requests in `hedge`, rarest first in `ahead` and `availability`, bids in `bid`, when a server is asked in `server`, the
-//! peers' receive budget in `priority`, start and rebuffer in `playout`, choking in `upload`, bad pieces in `trust`.
+//! what peers and a server bring of one piece in `sharing`, second requests in `hedge`, rarest first in `ahead` and `availability`,
+//! bids in `bid`, when a server is asked in `server`, the peers' receive budget in `priority`, start and rebuffer in `playout`,
+//! choking in `upload`, bad pieces in `trust`.
 //! What merely keeps the books is in `board`, `links`, `peers` and `arrivals`, and of servers in `origins` and `ranges`.
 
 mod agenda;
@@ -33,6 +34,7 @@ mod retry;
 pub(crate) mod rng;
 mod schedule;
 mod server;
+mod sharing;
 pub mod snapshot;
 mod table;
 mod trust;

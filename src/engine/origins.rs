@@ -72,7 +72,7 @@ impl OriginState {
     pub fn rate_hoped(&self, now: Instant, config: &Config) -> f64 {
         let unknown = 8.0 * config.rate_unknown;
         match self.rate(now) {
-            Some(rate) if self.brought < config.fetch_first => rate.max(unknown),
+            Some(rate) if self.is_young(config) => rate.max(unknown),
             rate => rate.unwrap_or(unknown),
         }
     }
@@ -104,6 +104,16 @@ impl OriginState {
     pub fn rest(&mut self, until: Instant) {
         self.retry_at = self.retry_at.max(Some(until));
         self.grants.clear();
+    }
+
+    /// Whether it has not brought what it was asked for first yet.
+    pub fn is_young(&self, config: &Config) -> bool {
+        self.brought < config.fetch_first
+    }
+
+    /// Whether it never brought anything yet.
+    pub fn is_new(&self) -> bool {
+        self.brought == 0
     }
 
     /// Whether it failed, and brought nothing since.

@@ -1,5 +1,6 @@
 //! When the clock may run: 2 s buffered at the start, 4 s after a stall, and no block forecast to be late.
 
+use super::config::Config;
 use super::{Action, Engine, Phase};
 use crate::units::{ByteRange, Instant};
 
@@ -29,6 +30,11 @@ impl Playout {
 }
 
 impl Playout {
+    /// Seconds of media that must be here before the clock may run.
+    fn need_s(&self, config: &Config) -> f64 {
+        if self.rebuffering { config.rebuffer } else { config.start }.as_secs_f64()
+    }
+
     /// The film's index is known now: what was judged by an assumed bitrate is judged again.
     pub fn measured_anew(&mut self, phase: Phase) {
         if phase == Phase::Opening {
@@ -51,10 +57,15 @@ impl Engine {
         (end.as_secs_f64() - self.position.media_now(now).as_secs_f64()).max(0.0)
     }
 
+    /// Media that the clock waits for, seconds from where it stands; none while it does not wait.
+    pub(super) fn awaited_s(&self) -> f64 {
+        if self.position.waits() { self.playout.need_s(&self.config) } else { 0.0 }
+    }
+
     pub(super) fn gate(&mut self, now: Instant, actions: &mut Vec<Action>) {
         if !self.playout.open && self.position.file.is_some() {
             let c = &self.config;
-            let need = if self.playout.rebuffering { c.rebuffer } else { c.start }.as_secs_f64();
+            let need = self.playout.need_s(c);
             let ahead = self.ahead_s(now);
             let line = self.position.line(c);
             let left = line.duration().as_secs_f64() - self.position.media_now(now).as_secs_f64();

@@ -157,6 +157,11 @@ impl Priority {
         self.hold.is_some() || self.calm.is_some()
     }
 
+    /// Whether peers are held, or will be as soon as the picture waits for a server.
+    pub fn will_hold(&self, config: &Config) -> bool {
+        self.hold.is_some() || config.priority && self.smooth > config.link_full_waiting * self.capacity
+    }
+
     /// The viewer jumped: what a hold was of no use for is not what is waited for now, so one may be tried at once.
     pub fn jumped(&mut self) {
         self.rest = None;

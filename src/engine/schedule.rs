@@ -66,6 +66,8 @@ pub(super) struct Candidate {
     /// Seconds for one block.
     pub block_s: f64,
     pub dev: f64,
+    /// Whether its rate was measured.
+    pub known: bool,
     /// Seconds that it may well be later than its forecast: what ranks it behind a link that is known to be steady. A link
     /// that answered nothing yet, or that serves in pulses, does not get the block on which the picture waits.
     pub risk: f64,
@@ -87,11 +89,23 @@ pub(super) struct Pass {
     pub held: LinkSet,
     pub typical: f64,
     /// What servers could bring: nothing is asked of them while blocks are given away.
-    servers: Outlook,
+    pub servers: Outlook,
     /// Blocks that the swarm is forecast to miss, soonest first.
     miss: Vec<Due>,
     /// A block of the window is forecast to be late from peers and server alike.
     late: bool,
+    /// A server may bring the beginnings of pieces that peers do not finish.
+    shares: bool,
+    /// Of the piece at hand, seconds until the last of what peers are to bring in time is all but surely here.
+    latest: f64,
+    /// Of the piece at hand, seconds until it is of use from peers, where the picture waits for it.
+    whole: f64,
+    /// Blocks that a server would bring before the one at hand.
+    before: usize,
+    /// Blocks under way that a server would have to complete, once they press.
+    rescues: usize,
+    /// Links that a block was taken back from.
+    relieved: LinkSet,
 }
 
 /// When a request should be answered, seconds from now: on average, and all but surely.
@@ -102,9 +116,9 @@ struct Finish {
 }
 
 impl Pass {
-    /// Whether a server would have one more block sooner than `finish`.
+    /// Whether a server would have the block at hand sooner than `finish`.
     fn server_first(&self, finish: f64) -> bool {
-        self.servers.usable() && self.servers.time_for(self.miss.len() + 1) < finish
+        self.servers.usable() && self.servers.time_for(self.before + 1) < finish
     }
 }
 
@@ -143,7 +157,21 @@ impl Engine {
         let mut held = std::mem::take(&mut self.passes.held);
         held.clear();
         let servers = self.servers.outlook(now, &self.config);
-        let mut pass = Pass { links, held, typical, servers, miss: Vec::new(), late: false };
+        let shares = self.shares_pieces();
+        let mut pass = Pass {
+            links,
+            held,
+            typical,
+            servers,
+            miss: Vec::new(),
+            late: false,
+            shares,
+            latest: 0.0,
+            whole: 0.0,
+            before: 0,
+            rescues: 0,
+            relieved: LinkSet::default(),
+        };
         let zones = self.position.zones(now, &self.config);
         if !pressing {
             self.earn(now, &zones, &mut pass, actions);
@@ -174,14 +202,24 @@ impl Engine {
         let Scratch { able, blocks, finishes } = scratch;
         let urgent_s = self.config.urgent.as_secs_f64();
         let held = self.priority.hold().is_some();
+        let waits = self.position.waits();
         for piece in agenda.pieces() {
             if self.board.is_here(piece.piece) {
                 continue;
             }
             agenda.blocks(*piece, self.board.absent(piece.piece), blocks);
+            // What is free before a block, from the end, is the server's before it.
+            let mut free = 0;
+            if pass.shares {
+                let plays = agenda.end_first(self.board.of_peers(piece.piece), blocks);
+                free = blocks.iter().take(plays).filter(|d| self.board.is_free(d.block)).count();
+            }
+            (pass.latest, pass.whole) = (0.0, 0.0);
             able.clear();
             let mut able_known = false;
+            let missed = pass.miss.len();
             for d in blocks.iter() {
+                pass.before = if pass.shares { missed + free } else { pass.miss.len() };
                 // Peers that are held back now will not be when the window's blocks are due: a hold must not feed itself.
                 let counts = !held || d.own_s < urgent_s;
                 if let Some(finish) = self.expected(now, d.block, finishes) {
@@ -191,6 +229,13 @@ impl Engine {
                 // In steady play most blocks are on their way: who could bring one is looked for when one is not.
                 if !std::mem::replace(&mut able_known, true) {
                     self.able(piece.piece, &pass.links, able);
+                    if waits && pass.shares {
+                        pass.whole = self.whole(pass, able, blocks.len(), missed + free);
+                    }
+                }
+                if pass.shares {
+                    free = free.saturating_sub(1);
+                    pass.before = missed + free;
                 }
                 self.give(now, d, able, counts, pass, actions);
             }
@@ -208,8 +253,11 @@ impl Engine {
         actions: &mut Vec<Action>,
     ) {
         let urgent = d.in_s < self.config.urgent.as_secs_f64();
+        if pass.shares && surely < d.in_s {
+            pass.latest = pass.latest.max(surely);
+        }
         let mut finish = finish;
-        if self.last_call(d, surely, &pass.servers, pass.miss.len()) {
+        if self.last_call(d, surely, &pass.servers, pass.before) {
             pass.miss.push(*d);
         } else if (urgent || finish > d.in_s)
             && let Some(second) = self.hedge(now, d, finish, pass, actions)
@@ -219,7 +267,29 @@ impl Engine {
             }
             finish = second;
         }
-        pass.late |= counts && finish > d.in_s.max(self.grace());
+        let due_s = d.in_s.max(self.grace());
+        if !counts || finish <= due_s {
+            return;
+        }
+        // Who was asked for it is late with it, but a server can still bring it in time: the clock needs not wait for that.
+        if pass.servers.usable() && pass.servers.time_for(pass.before + pass.rescues + 1) < due_s {
+            pass.rescues += 1;
+            self.take_back(now, d, finish, pass, actions);
+        } else {
+            pass.late = true;
+        }
+    }
+
+    /// A block that waits deep in the queue of a link that will be late with it is free again, for who is not: while it waits there
+    /// that costs nothing. A link that became slow would else be late with all that it was asked for, one block after the other.
+    fn take_back(&mut self, now: Instant, d: &Due, finish: f64, pass: &mut Pass, actions: &mut Vec<Action>) {
+        let Some(&[link]) = self.board.cell(d.block).map(|c| &*c.asked) else { return };
+        let Some(l) = self.links.get(&link).filter(|_| !pass.relieved.contains(link)) else { return };
+        if l.waits_deep(d.block) && finish > d.in_s + self.config.comfort.as_secs_f64() {
+            // What stands behind it comes sooner now: one at a time.
+            pass.relieved.insert(link);
+            self.cancel(now, link, d.block, false, actions);
+        }
     }
 
     /// A block that nobody was asked for: it goes to the link that would finish it first, or to the server.
@@ -237,11 +307,21 @@ impl Engine {
         let best = may.min_by(|a, b| rank(*a).total_cmp(&rank(*b)));
         let finish = best.map_or(f64::INFINITY, |i| pass.links[i].eta + pass.links[i].block_s);
         let dev = best.map_or(0.0, |i| pass.links[i].dev);
-        let server_s = pass.servers.time_for(pass.miss.len());
-        let spare = server_s + self.config.comfort.as_secs_f64();
+        let server_s = pass.servers.time_for(pass.before);
+        // Of a link whose rate is a guess more is kept to spare.
+        let known = best.is_some_and(|i| pass.links[i].known);
+        let spare = server_s + if known { self.config.margin } else { self.config.comfort }.as_secs_f64();
         let surely = finish + self.config.miss_deviations * dev;
-        let misses = surely > d.in_s - spare && (counts || best.is_none());
-        if misses && pass.server_first(surely) {
+        // What a peer brings makes all that peers bring of the piece due: that must not make late what is in time.
+        let misses = surely.max(pass.latest) > d.in_s - spare && (counts || best.is_none());
+        // Of what the clock waits for the first is the best, on average, and a peer's block is of use once its piece is whole. Not
+        // of what comes after: the server is not asked for that before it presses, and while the clock stands nothing does.
+        let by_peers = match d.own_s < self.awaited_s() {
+            true if known => pass.whole.max(finish + self.config.margin.as_secs_f64()),
+            true => pass.whole.max(surely),
+            false => surely,
+        };
+        if misses && pass.server_first(by_peers) {
             pass.miss.push(*d);
             // They are the server's, if it may be asked: a peer that began one would mostly be late with it, and
             // its bytes be lost; further on there is what it brings in time.
@@ -254,6 +334,9 @@ impl Engine {
         let Some(c) = best.and_then(|i| pass.links.get_mut(i)) else { return };
         c.eta += c.block_s;
         let link = c.link;
+        if pass.shares {
+            pass.latest = pass.latest.max(surely);
+        }
         if c.room > 0 {
             c.room -= 1;
             self.ask(now, link, d.block, pass.typical, actions);
@@ -298,7 +381,7 @@ impl Engine {
             }
             eta += c.block_s;
             // Late from the start is late.
-            if eta < d.own_s {
+            if eta < d.in_s {
                 room -= 1;
                 self.ask(now, c.link, d.block, pass.typical, actions);
             }
@@ -321,6 +404,7 @@ impl Engine {
             return;
         }
         let Some(agenda) = self.passes.agenda.take() else { return };
+        let shares = self.shares_pieces();
         let since = now.since(agenda.at).as_secs_f64();
         let mut blocks = Vec::new();
         for piece in agenda.pieces() {
@@ -337,6 +421,9 @@ impl Engine {
                 self.board.is_free(b) && self.board.admits(b, link)
             };
             agenda.blocks(*piece, free, &mut blocks);
+            if shares {
+                agenda.end_first(std::iter::empty(), &mut blocks);
+            }
             for d in blocks.iter().take(c.room) {
                 c.eta += c.block_s;
                 c.room -= 1;
@@ -376,8 +463,9 @@ impl Engine {
             link: l.id,
             eta: l.eta(now, typical, config),
             block_s: self.block_s(now, l, typical),
-            dev: l.lateness.mean().map_or(young, |_| l.lateness.dev()),
-            risk: l.lateness.mean().map_or(2.0 * young, |m| m.max(0.0) + 2.0 * l.lateness.dev())
+            dev: l.lateness().mean().map_or(young, |_| l.lateness().dev()),
+            known: l.meter.rate().is_some(),
+            risk: l.lateness().mean().map_or(2.0 * young, |m| m.max(0.0) + 2.0 * l.lateness().dev())
                 + if l.suspect { SUSPECT_S } else { 0.0 }
                 + if l.snubbed { SNUBBED_S } else { f64::from(l.let_down).min(SNUBBED_S) },
             room: depth.saturating_sub(l.asks.len() + l.ghosts.len().min(l.asks.len())),
@@ -400,7 +488,7 @@ impl Engine {
             let first = l.eta_at(now, 0, typical, &self.config);
             let block_s = self.block_s(now, l, typical);
             let young = self.config.young_deviation.as_secs_f64();
-            let slack = self.config.miss_deviations * l.lateness.mean().map_or(young, |_| l.lateness.dev());
+            let slack = self.config.miss_deviations * l.lateness().mean().map_or(young, |_| l.lateness().dev());
             // What is overdue is expected as late again as it is already.
             let finish = |i: usize, a: &Ask| first + (i + 1) as f64 * block_s + late(a);
             let both = |finish: f64| Finish { finish, surely: finish + slack };

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use super::agenda::Due;
 use super::origins::OriginState;
 use super::outlook::Outlook;
-use super::{Action, Engine};
+use super::{Action, Engine, Phase};
 use crate::units::{BLOCK_LEN, BlockRef, ByteRange, Instant, OriginId};
 
 /// Seconds that a server's block is early by at least, by forecast: what others need to step in when the server dies in the middle
@@ -19,8 +19,10 @@ use crate::units::{BLOCK_LEN, BlockRef, ByteRange, Instant, OriginId};
 const LEAD_LEAST: f64 = 2.0;
 /// Seconds of media beyond what presses that a range takes along: two GETs a second, not one a block.
 const LEAD_MORE: f64 = 0.5;
-/// Ranged GETs at one origin at a time: one being sent and one asked for, so that the line never idles for a round trip.
-const FETCHES: usize = 2;
+/// What is asked of a server first comes over two connections, the second with its last quarter: each begins with ten packets a round
+/// trip and doubles that, which leaves a line of 10 Mbit/s idle for most of the first two. A quarter is what fits in there: with
+/// halves the beginning, which may be all of a small picture, would share the line with the end.
+const FIRST_END: u64 = 4;
 
 impl Engine {
     /// Asks servers for what the swarm will miss: urgent blocks at once, the window's within what the last bid granted.
@@ -29,10 +31,14 @@ impl Engine {
             return;
         }
         self.bid(now, miss, actions);
-        let due = |d: &Due| self.due_of_server(d);
+        // A jump is told before the demuxer knows where its key frame lies. It does within milliseconds, and what was asked for
+        // before would stand in front of it for a tenth of a second.
+        if self.position.phase == Phase::Seeking && self.position.blocked.is_none() {
+            return;
+        }
         let window = self.config.window.as_secs_f64();
         let free = |d: &&Due| d.own_s < window && self.board.cell(d.block).is_none_or(|c| c.fetch.is_none());
-        let mut miss: Vec<(f64, BlockRef)> = miss.iter().filter(free).map(|d| (due(d), d.block)).collect();
+        let mut miss: Vec<(f64, BlockRef)> = miss.iter().filter(free).map(|d| (d.in_s, d.block)).collect();
         miss.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
         // The server waits until what it has to bring begins to press: what is forecast to miss now a peer may bring after
         // all, and while the swarm wakes a forecast is no more than a guess. Where grants fall short of bids, each is
@@ -55,7 +61,7 @@ impl Engine {
             if self.board.cell(block).is_some_and(|c| c.fetch.is_some_and(under_way)) {
                 continue;
             }
-            let Some((origin, most)) = self.origin_with_room(now) else { break };
+            let Some((origin, most)) = self.origin_with_room(now, block) else { break };
             let range = self.coalesce(block, &wanted, most);
             if range.is_empty() {
                 continue;
@@ -69,33 +75,15 @@ impl Engine {
     /// a picture up for seconds, hedged among each other, with a server idle.
     pub(super) fn last_call(&self, d: &Due, surely: f64, servers: &Outlook, before: usize) -> bool {
         let c = &self.config;
-        let [urgent_s, comfort_s, start_s, gain_s] =
-            [c.urgent, c.comfort, c.start, c.completing_gain].map(|d| d.as_secs_f64());
+        let [urgent_s, comfort_s, gain_s] = [c.urgent, c.comfort, c.completing_gain].map(|d| d.as_secs_f64());
         let of_peers = || self.board.cell(d.block).is_some_and(|c| c.fetch.is_none());
         if !servers.usable() || d.in_s >= urgent_s || !of_peers() {
             return false;
         }
         // While the clock stands, what it starts with is due as soon as anybody can have it.
-        let waits = self.position.waits() && d.own_s < start_s;
-        let due_s = if waits { 0.0 } else { self.due_of_server(d) };
+        let due_s = if d.own_s < self.awaited_s() { 0.0 } else { d.in_s };
         let server_s = servers.time_for(before + 1);
         due_s < urgent_s && due_s - server_s < comfort_s && surely > due_s && surely - server_s > gain_s
-    }
-
-    /// Seconds until a block is due from a server: its own first byte, or what a peer gave of the same piece before it, since
-    /// that plays only once the piece is whole. All of a piece, where no server's bytes are played unchecked.
-    fn due_of_server(&self, d: &Due) -> f64 {
-        if !self.servers.trusted() {
-            return d.in_s;
-        }
-        let (Some(peers), Some(file)) = (self.board.first_of_peers(d.block.piece), self.position.file) else {
-            return d.own_s;
-        };
-        let layout = self.board.layout();
-        let line = self.position.line(&self.config);
-        let at = |b: BlockRef| line.time_of(layout.block_range(b).start.saturating_sub(file.start)).as_secs_f64();
-        let earlier = (at(d.block) - at(peers)).max(0.0);
-        (d.own_s - earlier).clamp(d.in_s.min(d.own_s), d.own_s)
     }
 
     /// Seconds before it is due that a block is asked of a server: enough for a hiccup of one that is much faster than the film,
@@ -115,20 +103,36 @@ impl Engine {
         self.servers.open(now).filter_map(|(_, o)| of(o)).min_by(f64::total_cmp).map_or(urgent, |l| l.min(urgent))
     }
 
-    /// The origin to ask next and how many bytes at most.
-    fn origin_with_room(&self, now: Instant) -> Option<(OriginId, u64)> {
+    /// The origin to ask next and how many bytes at most. Two ranges at one origin at a time: one being sent and one asked for.
+    fn origin_with_room(&self, now: Instant, block: BlockRef) -> Option<(OriginId, u64)> {
         let config = &self.config;
+        let bytes = self.board.layout().block_range(block);
+        // What the picture waits for is due before what was asked for earlier.
+        let waited_for = |range: ByteRange| {
+            self.position.waits() && self.position.blocked.is_some_and(|b| !range.intersect(b).is_empty())
+        };
         let room = |id: &OriginId, o: &OriginState| {
-            let running = self.servers.fetches.values().filter(|f| f.origin == *id).count();
+            let mut running = self.servers.fetches.values().filter(|f| f.origin == *id);
+            let (first, second) = (running.next(), running.next());
             let rate = o.rate(now).unwrap_or(0.0);
             let limit = ((rate * config.fetch_time.as_secs_f64()) as u64).max(config.fetch_first);
             // One that has failed shows first, with a block, that it is back: a second of film is not risked on it again.
             let limit = if o.doubtful() { u64::from(BLOCK_LEN) } else { limit };
             let free = limit.saturating_sub(self.servers.outstanding(*id));
             let granted = o.grants.unspent(now) / 8;
-            // A second range only when the first is mostly here: short ranges cost a round trip each.
-            let worth = running == 0 || free * 2 >= limit;
-            (running < FETCHES && worth).then_some(free.min(granted)).filter(|b| *b > 0)
+            // A second range only when the first is mostly here: short ranges cost a round trip each. At first, when the picture may
+            // need all of it, only so that the line does not idle: what comes of the second sooner the first one lacks.
+            let worth = if o.is_young(config) { self.nearly_here(*id, o, now) } else { free * 2 >= limit };
+            let end = config.fetch_first / FIRST_END;
+            let most = match (first, second) {
+                (None, _) if o.is_new() => free.min(config.fetch_first - end),
+                (None, _) => free,
+                (Some(_), None) if o.is_new() => free.min(end),
+                (Some(f), None) if waited_for(bytes) && !waited_for(f.range) => free,
+                (Some(_), None) if worth => free,
+                _ => 0,
+            };
+            Some(most.min(granted)).filter(|b| *b > 0)
         };
         self.servers
             .open(now)
@@ -138,6 +142,13 @@ impl Engine {
             })
             .min_by(|a, b| a.2.total_cmp(&b.2))
             .map(|(id, bytes, _)| (id, bytes))
+    }
+
+    /// Whether what an origin is to bring will be here by the time that something asked for now would begin to arrive.
+    fn nearly_here(&self, id: OriginId, o: &OriginState, now: Instant) -> bool {
+        // It may go over another connection, with a handshake of its own.
+        let idle_s = (2 * o.round_trip() + self.config.pressing).as_secs_f64();
+        self.servers.outstanding(id) as f64 <= o.rate_hoped(now, &self.config) * idle_s
     }
 
     /// The bytes of `first` and of the missed blocks right after it that are not here, up to `most`.

@@ -113,7 +113,8 @@ impl Engine {
     pub fn forecast(&self, link: crate::units::LinkId, block: crate::units::BlockRef) -> Option<Forecast> {
         let l = self.links.get(&link)?;
         let ask = l.asks.iter().rev().find(|a| a.block == block)?;
-        let deviation = l.lateness.mean().map(|_| std::time::Duration::from_secs_f64(l.lateness.dev().clamp(0.0, 1e6)));
+        let deviation =
+            l.lateness().mean().map(|_| std::time::Duration::from_secs_f64(l.lateness().dev().clamp(0.0, 1e6)));
         Some(Forecast { expected: ask.expected, deviation, guess: ask.guess })
     }
 

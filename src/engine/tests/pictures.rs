@@ -120,6 +120,38 @@ fn without_peers_the_server_is_asked_at_once() {
     assert_eq!(range.map(|r| r.start), Some(0));
 }
 
+fn ranges(actions: &[Action]) -> Vec<(u64, u64)> {
+    let of = |a: &Action| match a {
+        Action::Fetch { range, .. } => Some((range.start / 16_384, range.end / 16_384)),
+        _ => None,
+    };
+    actions.iter().filter_map(of).collect()
+}
+
+#[test]
+fn a_new_server_is_asked_for_its_first_bytes_over_two_connections() {
+    let (mut e, _) = engine(100, &[]);
+    let out = tell(&mut e, 1, Event::OriginUp { origin: OriginId(0), bidding: Some(false), rtt: None });
+    assert_eq!(ranges(&out), [(0, 12), (12, 16)]);
+    // Nothing more before the line would idle for want of it.
+    let rtt = Some(Duration::from_millis(40));
+    let out = tell(&mut e, 40, Event::OriginUp { origin: OriginId(0), bidding: Some(false), rtt });
+    assert!(ranges(&out).is_empty());
+}
+
+#[test]
+fn after_a_jump_a_server_is_asked_for_what_the_reader_waits_for() {
+    let (mut e, _) = engine(200, &[]);
+    tell(&mut e, 1, Event::OriginUp { origin: OriginId(0), bidding: Some(false), rtt: None });
+    tell(&mut e, 100, Event::ServerDone { fetch: FetchId(0) });
+    tell(&mut e, 110, Event::ServerDone { fetch: FetchId(1) });
+    let to = MediaTime::from_secs_f64(20.0);
+    let out = tell(&mut e, 200, Event::Playhead { at: to, phase: Phase::Seeking });
+    assert!(ranges(&out).is_empty(), "the key frame may lie before: {out:?}");
+    let out = tell(&mut e, 201, Event::ReaderBlocked { range: ByteRange::new(190 * 16_384, 192 * 16_384) });
+    assert_eq!(ranges(&out).first().map(|r| r.0), Some(190), "{out:?}");
+}
+
 #[test]
 fn a_bidding_server_is_asked_for_nothing_before_it_grants() {
     let (mut e, _) = engine(100, &[]);
@@ -180,6 +212,41 @@ fn the_clock_starts_with_two_seconds_and_after_a_stall_with_four() {
     assert!(!gate, "3.6 s are not enough after a stall");
     feed(&mut e, 35, 2750, &mut gate);
     assert!(gate);
+}
+
+/// A link answers two blocks at once, is asked for more from four seconds on, and brings nothing. That does not press before the clock
+/// runs, so nobody else is asked for it; the server will complete it all the same.
+#[test]
+fn the_clock_does_not_wait_for_what_a_server_will_complete() {
+    let (mut e, _) = engine(100, &[&format!("{}{}", " ".repeat(20), "x".repeat(80))]);
+    e.config = Arc::new(Config { priority: false, ..Config::default() });
+    let link = LinkId(0);
+    let mut coming = vec![
+        (1, Event::OriginUp { origin: OriginId(0), bidding: Some(false), rtt: Some(Duration::from_millis(20)) }),
+        (1, Event::Unchoked { link }),
+    ];
+    let (mut open, mut answered) = (None, 0);
+    for ms in 1..5000 {
+        let due: Vec<Event> = coming.extract_if(.., |c| c.0 <= ms).map(|c| c.1).collect();
+        for event in due.into_iter().chain([Event::Tick]) {
+            for action in tell(&mut e, ms, event) {
+                match action {
+                    Action::Request { block, .. } if answered < 2 => {
+                        answered += 1;
+                        coming.push((ms + 41, Event::BlockArrived { link, block }));
+                    }
+                    Action::Fetch { fetch, range, .. } => {
+                        coming.push((ms + 1000, Event::ServerBytes { fetch, upto: range.end }));
+                        coming.push((ms + 1000, Event::ServerDone { fetch }));
+                    }
+                    Action::Verify { piece } => coming.push((ms + 1, Event::PieceVerified { piece })),
+                    Action::Gate { open: true } => open = open.or(Some(ms)),
+                    _ => {}
+                }
+            }
+        }
+    }
+    assert!(open.is_some(), "the first two seconds are here");
 }
 
 #[test]

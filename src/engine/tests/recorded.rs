@@ -125,7 +125,8 @@ fn replay(csv: &str) -> Score {
             "ask" => {
                 let b = block(row.detail);
                 let queued = l.asks.len() as f64 + 1.0;
-                let (known, deviation) = (l.meter.rate().is_some() && l.lateness.mean().is_some(), l.lateness.dev());
+                let (known, deviation) =
+                    (l.meter.rate().is_some() && l.lateness().mean().is_some(), l.lateness().dev());
                 l.ask(row.at, b, typical, &config);
                 let by_average = (answers > 0.0).then(|| all / answers);
                 let by_interval = naive.interval.map(|i| queued * i);

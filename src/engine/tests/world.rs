@@ -40,6 +40,8 @@ pub struct Peer {
     pub unchoke_at: f64,
     pub down_at: Option<f64>,
     pub has: PieceSet,
+    /// Bytes that it sends at once before its rate begins to limit it, as token buckets do.
+    pub burst: u64,
     queue: VecDeque<BlockRef>,
     sending: Option<BlockRef>,
     gone: bool,
@@ -116,6 +118,7 @@ impl World {
             unchoke_at,
             down_at: None,
             has,
+            burst: 0,
             queue: VecDeque::new(),
             sending: None,
             gone: false,
@@ -189,7 +192,10 @@ impl World {
         if p.sending.is_none() && !p.gone {
             p.sending = p.queue.pop_front();
             if let Some(b) = p.sending {
-                let t = self.layout.block_range(b).len() as f64 / p.rate;
+                let len = self.layout.block_range(b).len();
+                let paced = len - len.min(p.burst);
+                p.burst -= len - paced;
+                let t = paced as f64 / p.rate;
                 self.at(self.now + t, Step::Sent(i));
             }
         }

@@ -44,8 +44,12 @@ const EARNED: f64 = 3.0;
 /// Viewers in the fluid, and runs of each.
 const FLUID: [(f64, u32); 6] =
     [(10.0, 400), (100.0, 400), (1_000.0, 200), (10_000.0, 60), (100_000.0, 24), (1_000_000.0, 8)];
-/// Real worlds are no larger unless asked for: a thousand viewers take minutes, ten thousand about an hour of two cores.
+/// Real worlds are no larger unless asked for: those of up to a thousand viewers take a quarter of an hour of two cores in all.
 const MOST: u32 = 1_000;
+/// Beyond, worlds run for so many seconds before they are measured, and are measured for so long: chance weighs less the more viewers
+/// there are, and a second of ten thousand takes nearly as long as it is.
+const LARGE_WARM_S: f64 = 60.0;
+const LARGE_MEASURED_S: f64 = 90.0;
 
 /// One law, of `laws.json`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -121,7 +125,8 @@ fn worlds(
     for world in 0..count {
         // Those of a pair have their seed in common.
         let (pair, mirrored) = if law == BALANCED { (world / 2, world % 2 == 1) } else { (world, false) };
-        let swarm = Swarm { viewers, mean_upload, earned: EARNED, mirrored, ..Swarm::default() };
+        let (warm, measured) = if viewers > MOST { (LARGE_WARM_S, LARGE_MEASURED_S) } else { (WARM_S, MEASURED_S) };
+        let swarm = Swarm { viewers, mean_upload, earned: EARNED, mirrored, warm, measured, ..Swarm::default() };
         let usable = LAWS.get(law).map_or(0.0, |l| l.0);
         let what = format!("{viewers} viewers, usable upload {usable}, world {} of {count}", world + 1);
         let seed = seed_of(plan, u64::from(viewers) << 16 | u64::from(pair) << 4 | law as u64);
