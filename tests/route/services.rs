@@ -150,11 +150,20 @@ fn http_tracker(stream: TcpStream) {
     }
 }
 
-/// Ranged GETs on kept connections.
+/// Ranged GETs on kept connections; a server that takes no bids.
 fn web(stream: TcpStream, file: &PathBuf) {
     let bytes = std::fs::read(file).unwrap();
     let mut stream = BufReader::new(stream);
     while let Some(head) = head(&mut stream) {
+        if head.first().is_some_and(|l| l.starts_with("post ")) {
+            let len = head.iter().find_map(|l| l.strip_prefix("content-length: ")).map_or(0, |l| l.parse().unwrap());
+            let read = stream.read_exact(&mut vec![0; len]);
+            let said = stream.get_mut().write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
+            if read.and(said).is_err() {
+                return;
+            }
+            continue;
+        }
         let range = head.iter().find_map(|l| l.strip_prefix("range: bytes="));
         let (from, to) = range.and_then(|r| r.split_once('-')).expect("a request without a range");
         let (from, to): (usize, usize) = (from.parse().unwrap(), to.parse().unwrap());

@@ -8,7 +8,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -28,6 +28,9 @@ pub struct World {
     player: String,
     rest: String,
     sniffed: Arc<Mutex<BTreeSet<Packet>>>,
+    /// Frames on the way that is forbidden which no socket sent: the kernel answers what comes for a connection that is closed with a
+    /// bare reset, by the default route whatever the socket was bound to, and asks for the neighbour's address first.
+    of_kernel: Arc<AtomicU64>,
 }
 
 impl World {
@@ -36,7 +39,8 @@ impl World {
         let n = COUNT.fetch_add(1, Ordering::Relaxed);
         let id = std::process::id();
         // Dropped, and with it whatever was made, when a step fails.
-        let world = World { player: format!("sg{id}p{n}"), rest: format!("sg{id}r{n}"), sniffed: Arc::default() };
+        let (player, rest) = (format!("sg{id}p{n}"), format!("sg{id}r{n}"));
+        let world = World { player, rest, sniffed: Arc::default(), of_kernel: Arc::default() };
         let (p, r) = (world.player.as_str(), world.rest.as_str());
         for ns in [p, r] {
             ip(&["netns", "add", ns])?;
@@ -69,11 +73,20 @@ impl World {
         inside(&self.rest, f).unwrap()
     }
 
-    /// Packets that left the player's machine by this interface.
-    pub fn sent(&self, dev: &str) -> u64 {
-        let table = inside(&self.player, || std::fs::read_to_string("/proc/thread-self/net/dev").unwrap()).unwrap();
-        let line = table.lines().find_map(|l| l.trim().strip_prefix(&format!("{dev}:"))).expect("no such interface");
-        line.split_whitespace().nth(9).unwrap().parse().unwrap()
+    /// Packets that the player's sockets sent by the interface that is forbidden.
+    pub fn strayed(&self) -> u64 {
+        let sent = || {
+            let table = inside(&self.player, || std::fs::read_to_string("/proc/thread-self/net/dev").unwrap()).unwrap();
+            let line = table.lines().find_map(|l| l.trim().strip_prefix("bad:")).expect("no such interface");
+            let all: u64 = line.split_whitespace().nth(9).unwrap().parse().unwrap();
+            all.saturating_sub(self.of_kernel.load(Ordering::Relaxed))
+        };
+        // Who listens may be a little behind who counts.
+        let patience = Instant::now() + Duration::from_secs(2);
+        while sent() > 0 && Instant::now() < patience {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        sent()
     }
 
     pub fn remove(&self, dev: &str) {
@@ -93,16 +106,32 @@ impl World {
             // SAFETY: an open descriptor that nobody else has.
             if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(unsafe { OwnedFd::from_raw_fd(fd) }) }
         })??;
+        let bad = inside(&self.rest, || {
+            // SAFETY: the name ends with a zero.
+            unsafe { libc::if_nametoindex(c"bad-far".as_ptr()) }
+        })?;
+        let of_kernel = self.of_kernel.clone();
         let log = Arc::downgrade(&self.sniffed);
         // Ends with the namespace's last interface, or with the test.
         std::thread::spawn(move || {
             let mut buf = [0u8; 2048];
             loop {
-                // SAFETY: the buffer is as long as is said.
-                let n = unsafe { libc::recv(socket.as_raw_fd(), buf.as_mut_ptr().cast(), buf.len(), 0) };
+                // SAFETY: zeros are a valid address.
+                let mut from: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+                let mut from_len = size_of_val(&from) as libc::socklen_t;
+                let (data, len, from_at) = (buf.as_mut_ptr().cast(), buf.len(), (&raw mut from).cast());
+                // SAFETY: buffer and address are as long as is said.
+                let n = unsafe { libc::recvfrom(socket.as_raw_fd(), data, len, 0, from_at, &mut from_len) };
                 let Some(log) = log.upgrade() else { return };
                 let Ok(n) = usize::try_from(n) else { continue };
                 let ip = &buf[..n];
+                let strays = from.sll_ifindex as u32 == bad && from.sll_pkttype != libc::PACKET_OUTGOING;
+                let is_arp = u16::from_be(from.sll_protocol) == libc::ETH_P_ARP as u16;
+                // The flags of a TCP segment behind an IPv4 header without options.
+                let resets = n >= 40 && ip[0] == 0x45 && ip[9] == 6 && ip[33] & 0x3f == 0x04;
+                if strays && (is_arp || resets) {
+                    of_kernel.fetch_add(1, Ordering::Relaxed);
+                }
                 // IPv4 from the player's addresses.
                 if n < 24 || ip[0] >> 4 != 4 || ip[12..14] != [10, 77] || ip[15] != 2 {
                     continue;
