@@ -98,7 +98,7 @@ pub struct Config {
     pub optimistic_rounds: u32,
     /// Who gives nothing for this long although asked has no claim to a slot (BEP 3 and the original client: a minute).
     pub anti_snub: Duration,
-    /// Uploads wait while less than this is buffered.
+    /// Uploads go a block at a time to each peer while less than this is buffered and no server is at hand.
     pub upload_floor: Duration,
     /// Requests of a peer that are remembered.
     pub upload_queue: usize,

@@ -1,6 +1,6 @@
 //! What peers get of us: four slots by what they give us (by what they take, once we have all), one more at random; rounds
 //! of ten seconds. Who gives nothing for a minute although asked has no claim to a slot (anti-snub). Below 3 s of buffer
-//! uploads pause; the user's limit holds for all together.
+//! uploads step back, a block at a time; the user's limit holds for all together.
 //!
 //! Invariant: a request that will not be answered is rejected at once, so that the peer may ask another.
 
@@ -137,12 +137,12 @@ impl Engine {
             return;
         }
         let plays = matches!(self.position.phase, Phase::Playing) || self.position.waits();
-        // With a server at hand what presses comes of it, and who is always completed by one would never give.
-        let alone = !self.servers.usable();
-        let short = alone && self.position.file.is_some() && plays && !self.board.whole();
-        if short && self.ahead_s(now) < self.config.upload_floor.as_secs_f64() {
-            return;
-        }
+        // Who has little itself keeps its line free for what it asks for. It gives all the same: in a crowd that has just come, or has
+        // lost its server, everybody has little, and were all to wait for better times nobody's would come. With a server at hand
+        // what presses comes of it.
+        let alone = !self.servers.usable() && self.position.file.is_some() && plays && !self.board.whole();
+        let short = alone && self.ahead_s(now) < self.config.upload_floor.as_secs_f64();
+        let most = if short { 1 } else { SENDING_MOST };
         self.refill(now);
         let limited = self.limits.up.is_some();
         loop {
@@ -153,7 +153,7 @@ impl Engine {
                 if limited && self.upload.tokens <= 0.0 {
                     return;
                 }
-                if sending >= SENDING_MOST {
+                if sending >= most {
                     continue;
                 }
                 let Some(wish) = l.wishes.pop_front() else { continue };

@@ -262,6 +262,19 @@ fn uploads_go_to_who_is_unchoked_and_only_what_is_here() {
 }
 
 #[test]
+fn who_has_little_itself_gives_a_block_at_a_time() {
+    let (mut e, _) = engine(4, &["    "]);
+    let link = LinkId(0);
+    tell(&mut e, 1, Event::PieceVerified { piece: PieceIndex(1) });
+    tell(&mut e, 2, Event::Interested { link, interested: true });
+    let ask = |begin| Event::BlockRequested { link, piece: PieceIndex(1), begin, len: 16_384 };
+    let sent = |out: Vec<Action>| out.iter().filter(|a| matches!(a, Action::SendBlock { .. })).count();
+    assert_eq!(sent(tell(&mut e, 3, ask(0))), 1, "the picture waits, and it gives");
+    assert_eq!(sent(tell(&mut e, 4, ask(16_384))), 0, "one is in hand");
+    assert_eq!(sent(tell(&mut e, 5, Event::BlockSent { link, len: 16_384 })), 1);
+}
+
+#[test]
 fn a_server_that_lied_is_not_trusted_again_for_having_been_away() {
     let (mut e, _) = engine(100, &[]);
     let up = || Event::OriginUp { origin: OriginId(0), bidding: Some(false), rtt: None };

@@ -219,3 +219,10 @@ fn a_crowd_that_comes_at_once_feeds_itself() {
     // Twelve viewers, and two seeds that could carry three: the rest they gave each other.
     assert!(r.totals().uploaded > r.totals().swarm / 2);
 }
+
+/// When those who have nothing yet kept what they had until they had more, one waited for half a minute.
+#[test]
+fn nobody_of_a_crowd_waits_for_the_others_to_be_served_first() {
+    let r = named("flash", 4);
+    assert!(r.viewers().all(|(_, s)| s.started.is_some_and(|s| s < 15.0)), "{r}");
+}
