@@ -1,10 +1,14 @@
 //! What it costs when the origin dies: nothing where the swarm suffices, and where it does not, what the swarm lacks.
+//!
+//! The swarm has one seed, of the film's rate. Viewers go at the film's end, so that of its last pieces there are few copies and at times
+//! none but the origin's; a piece that went with it would be missed by everybody for good, whatever the upload is.
 
 use serde_json::json;
 
-use super::swarm::{Measured, Swarm};
+use super::swarm::{MBIT_S, Measured, Swarm};
 use super::{ExperimentError, Findings, Plan, play, seed_of};
 use crate::sim::output::{Cell, Line, Plot, Scale, Table};
+use crate::sim::scenario::{Group, Kind};
 
 pub(super) fn run(plan: &mut Plan) -> Result<Findings, ExperimentError> {
     let (viewers, warm, measured) = if plan.quick { (20, 60.0, 60.0) } else { (100, 150.0, 300.0) };
@@ -13,7 +17,7 @@ pub(super) fn run(plan: &mut Plan) -> Result<Findings, ExperimentError> {
     let (mut json, mut lines) = (Vec::new(), Vec::new());
     for (k, usable) in [1.4, 1.0, 0.7].into_iter().enumerate() {
         let swarm = Swarm { viewers, mean_upload: usable / 0.97, warm, measured, ..Swarm::default() };
-        let mut world = swarm.world(vec![swarm.group()]);
+        let mut world = swarm.world(vec![swarm.group(), seed()]);
         if let Some(o) = &mut world.origin {
             o.dies = warm;
         }
@@ -42,4 +46,17 @@ pub(super) fn run(plan: &mut Plan) -> Result<Findings, ExperimentError> {
         plots: vec![plot],
         ..Findings::default()
     })
+}
+
+/// It keeps each piece of the film in the swarm.
+fn seed() -> Group {
+    Group {
+        name: "seed".into(),
+        kind: Kind::Seed,
+        count: 1,
+        up: MBIT_S,
+        down: 20.0 * MBIT_S,
+        links: 25,
+        ..Group::default()
+    }
 }
