@@ -4,7 +4,8 @@
 //! block decides when the picture appears.
 
 use super::agenda::Due;
-use super::schedule::{Candidate, Pass};
+use super::candidates::Candidate;
+use super::schedule::Pass;
 use super::{Action, Engine};
 use crate::units::{BlockRef, Instant};
 
