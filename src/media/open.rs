@@ -1,6 +1,8 @@
 //! From bytes to a demuxer and the streams to play. Invariant: reads as little as will do, because every byte here
 //! comes over a network with a deadline; a file can make FFmpeg open nothing but itself.
 
+use std::io::{Read, Seek};
+
 use ffmpeg_next::codec::{Id, Parameters};
 use ffmpeg_next::format::context::{Input, StreamIo};
 use ffmpeg_next::media::Type;
@@ -22,13 +24,20 @@ struct Limits {
     probe: &'static str,
     analyze: &'static str,
     fps: Option<&'static str>,
+    /// Decoders that may be tried on the first packets.
+    decoders: Option<&'static str>,
 }
+
+/// An MP4 whose tables say all there is to know: no decoder of pictures is tried, which would decode the first one twice, 25 ms for
+/// 120 kB on the way to the first picture. That of sound says what it is to give without a packet; without one FFmpeg would read on
+/// to the first of those.
+const TABLES: Limits = Limits { decoders: Some("aac"), ..SMALL };
 
 /// FFmpeg stops as soon as every stream is known, so that mp4 and mkv never get here; a transport stream brings its
 /// sound up to a second after its picture. A quarter of this sent those to the full limits.
-const SMALL: Limits = Limits { probe: "524288", analyze: "2000000", fps: Some("0") };
+const SMALL: Limits = Limits { probe: "524288", analyze: "2000000", fps: Some("0"), decoders: None };
 /// FFmpeg's own defaults, for what the small ones left open and for results that must equal FFmpeg's.
-const FULL: Limits = Limits { probe: "5000000", analyze: "5000000", fps: None };
+const FULL: Limits = Limits { probe: "5000000", analyze: "5000000", fps: None, decoders: None };
 
 /// Where media time 0 lies and how long it goes on.
 #[derive(Debug, Clone, Copy, Default)]
@@ -83,9 +92,11 @@ pub(super) fn open(reader: &SharedReader, cancel: &Cancel, exact: bool) -> Resul
     ffmpeg_next::init().map_err(|_| MediaError::NotMedia)?;
     // Damage in a stream is for the player to count, not for a terminal.
     ffmpeg_next::log::set_level(ffmpeg_next::log::Level::Quiet);
-    if !exact {
-        match attempt(reader, cancel, &SMALL) {
-            Ok(Some(o)) if complete(&o) => return Ok(Some(o)),
+    let tables = !exact && is_mp4(reader);
+    let less = [(&TABLES, tables), (&SMALL, !exact)];
+    for (limits, _) in less.into_iter().filter(|l| l.1) {
+        match attempt(reader, cancel, limits) {
+            Ok(Some(o)) if complete(&o) || limits.decoders.is_some() && told_by_tables(&o) => return Ok(Some(o)),
             Ok(None) => return Ok(None),
             // A fault of the bytes stays one; anything else may be want of bytes.
             Err(e @ MediaError::Bytes(_)) => return Err(e),
@@ -93,6 +104,15 @@ pub(super) fn open(reader: &SharedReader, cancel: &Cancel, exact: bool) -> Resul
         }
     }
     attempt(reader, cancel, &FULL)
+}
+
+/// Whether the file begins as ISO base media does (ISO/IEC 14496-12, 4.3).
+fn is_mp4(reader: &SharedReader) -> bool {
+    let mut start = reader.clone();
+    let mut head = [0; 8];
+    // One read: a short one merely takes the longer way, and to repeat what was cancelled would never end.
+    let read = start.rewind().and_then(|()| start.read(&mut head));
+    read.is_ok_and(|n| n == head.len()) && &head[4..] == b"ftyp"
 }
 
 fn attempt(reader: &SharedReader, cancel: &Cancel, limits: &Limits) -> Result<Option<Opened>, MediaError> {
@@ -106,6 +126,9 @@ fn attempt(reader: &SharedReader, cancel: &Cancel, limits: &Limits) -> Result<Op
         options.set("fpsprobesize", n);
         // Matroska has no decoding times: FFmpeg would read 50 packets for one.
         options.set("max_ts_probe", "1");
+    }
+    if let Some(decoders) = limits.decoders {
+        options.set("codec_whitelist", decoders);
     }
     options.set("format_whitelist", CONTAINERS);
     options.set("protocol_whitelist", "none");
@@ -138,6 +161,22 @@ fn complete(o: &Opened) -> bool {
     // A transport stream lists its streams up front, yet one may have no codec until its first packet.
     let unknown = o.input.streams().any(|s| s.parameters().medium() == Type::Unknown);
     !unknown && o.timing.duration.is_some() && o.video.as_ref().is_none_or(known) && o.audio.as_ref().is_none_or(known)
+}
+
+/// Whether the tables of an MP4 were enough for that, without a decoder: of these codecs they hold what the decoder's own headers say
+/// (`avcC` and its kin; for H.264 FFmpeg takes how far pictures are reordered from the table of times).
+fn told_by_tables(o: &Opened) -> bool {
+    let known = |t: &Track| {
+        // SAFETY: the parameters live as long as the track.
+        let p = unsafe { &*t.params.as_ptr() };
+        p.extradata_size > 0
+            && match t.params.id() {
+                Id::H264 | Id::HEVC | Id::AV1 => p.width > 0 && p.height > 0 && t.frame_rate.numerator() > 0,
+                Id::AAC => p.sample_rate > 0 && p.ch_layout.nb_channels > 0,
+                _ => false,
+            }
+    };
+    o.timing.duration.is_some() && o.video.as_ref().is_none_or(known) && o.audio.as_ref().is_none_or(known)
 }
 
 fn choose(mut input: Input) -> Result<Opened, MediaError> {

@@ -176,9 +176,12 @@ fn a_seek_shows_the_first_picture_at_its_goal_in_every_container() {
 #[test]
 fn the_small_limits_find_the_same_times_as_ffmpegs_own() {
     let dir = tempfile::tempdir().unwrap();
-    let x264 = ["-c:v", "libx264", "-g", "50", "-bf", "3", "-c:a", "aac"];
-    for name in ["a.mp4", "a.mkv", "a.ts", "a.avi", "a.flv"] {
-        let path = make(dir.path(), name, &x264);
+    let x264: &[&str] = &["-c:v", "libx264", "-g", "50", "-bf", "3", "-c:a", "aac"];
+    let x265: &[&str] = &["-c:v", "libx265", "-x265-params", "log-level=none", "-c:a", "aac"];
+    let deep: &[&str] = &["-c:v", "libx264", "-pix_fmt", "yuv420p10le", "-c:a", "libmp3lame"];
+    let plain = ["a.mp4", "a.mkv", "a.ts", "a.avi", "a.flv"].map(|name| (name, x264));
+    for (name, codecs) in plain.into_iter().chain([("b.mp4", x265), ("c.mp4", deep)]) {
+        let path = make(dir.path(), name, codecs);
         let [small, full] = [false, true].map(|exact| {
             let reader = super::io::SharedReader::new(local(&path));
             super::open::open(&reader, &Cancel::default(), exact).unwrap().unwrap()
@@ -189,6 +192,20 @@ fn the_small_limits_find_the_same_times_as_ffmpegs_own() {
         };
         assert_eq!(of(&small), of(&full), "{name}");
     }
+}
+
+#[test]
+fn no_picture_is_decoded_to_learn_what_the_tables_of_an_mp4_say() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = mp4(dir.path());
+    let pixels = [false, true].map(|exact| {
+        let reader = super::io::SharedReader::new(local(&path));
+        let opened = super::open::open(&reader, &Cancel::default(), exact).unwrap().unwrap();
+        assert!(opened.audio.is_some());
+        // SAFETY: the parameters live as long as the track. The format of pixels is what a decoder alone says.
+        unsafe { (*opened.video.unwrap().params.as_ptr()).format }
+    });
+    assert!(pixels[0] < 0 && pixels[1] >= 0, "{pixels:?}");
 }
 
 /// A file whose bytes from `open_to` on have not arrived; counts what is read.
