@@ -105,7 +105,7 @@ struct DemoArgs {
 }
 
 #[cfg(feature = "gui")]
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 struct MeasureArgs {
     /// Play on the clock to null outputs, without a window.
     #[arg(long)]
@@ -236,6 +236,11 @@ pub fn run(entered: Instant) -> u8 {
         Some(Do::Play(args)) => play::play(*args, entered),
         #[cfg(feature = "gui")]
         Some(Do::Demo(args)) => play::demo(*args, entered),
+        // Behind options of the network clap takes it for something to open.
+        #[cfg(feature = "gui")]
+        None if cli.uri.as_deref() == Some("demo".as_ref()) => {
+            play::demo(DemoArgs { measure: MeasureArgs::default(), net: cli.net }, entered)
+        }
         #[cfg(feature = "gui")]
         None => play::window(cli.uri, cli.net),
         #[cfg(not(feature = "gui"))]

@@ -7,7 +7,9 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use crate::{app, serve, swarm, torrent};
+#[cfg(any(feature = "gui", fuzzing))]
+use crate::app;
+use crate::{serve, swarm, torrent};
 
 /// One way in for bytes from outside.
 pub struct Target {
@@ -29,7 +31,9 @@ pub const TARGETS: &[Target] = &[
     Target { name: "metainfo", run: torrent::fuzz::metainfo, per_byte: 512, base: 64 << 10 },
     Target { name: "magnet", run: torrent::fuzz::magnet, per_byte: 64, base: 1 << 20 },
     Target { name: "resume", run: torrent::fuzz::resume, per_byte: 16, base: 64 << 10 },
+    #[cfg(any(feature = "gui", fuzzing))]
     Target { name: "settings", run: app::fuzz::settings, per_byte: 512, base: 64 << 10 },
+    #[cfg(any(feature = "gui", fuzzing))]
     Target { name: "open", run: app::fuzz::open, per_byte: 64, base: 512 << 10 },
     Target { name: "request", run: serve::fuzz::request, per_byte: 64, base: 64 << 10 },
 ];
