@@ -221,7 +221,7 @@ impl Book {
         {
             e.failures = if lived >= GOOD_LIFE { 0 } else { e.failures.saturating_add(1) };
             e.state = State::Idle;
-            e.not_before = now + pause(e.source, e.failures.max(1));
+            e.not_before = now + pause(e.source, true, e.failures.max(1));
         }
     }
 
@@ -242,8 +242,8 @@ impl Book {
             && matches!(e.state, State::Dialling | State::Shaking)
         {
             e.failures = e.failures.saturating_add(1);
+            e.not_before = now + pause(e.source, e.state == State::Shaking, e.failures);
             e.state = State::Idle;
-            e.not_before = now + pause(e.source, e.failures);
         }
     }
 
@@ -303,10 +303,13 @@ impl Book {
     }
 }
 
-/// How long to leave an address alone after this many failures in a row: doubling, from a second to a minute for a
-/// peer the user named, from 10 s to 20 min for others.
-fn pause(source: LinkSource, failures: u32) -> Duration {
-    let (base, most) = if source == LinkSource::User { (1, 60) } else { (10, 1200) };
+/// How long to leave an address alone after this many failures in a row: doubling, from 10 s to 20 min. Who `answered` is there:
+/// perhaps it still counts our link of a moment ago (Transmission does, until it looks again after half a second) or has no place
+/// just now. With such a peer, and with one that the user named, it begins at a second.
+fn pause(source: LinkSource, answered: bool, failures: u32) -> Duration {
+    let user = source == LinkSource::User;
+    let base = if user || answered { 1 } else { 10 };
+    let most = if user { 60 } else { 1200 };
     Duration::from_secs((base << failures.saturating_sub(1).min(10)).min(most))
 }
 
@@ -383,6 +386,23 @@ mod tests {
         assert_eq!(b.next_at(), None, "only the link that holds the address lets go of it");
         b.unlinked(addr(1), LinkId(1), GOOD_LIFE, now);
         assert_eq!(b.next_at(), Some(now + Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn who_answered_is_tried_again_sooner() {
+        let (mut b, mut now) = (Book::default(), Instant::now());
+        b.add(addr(1), LinkSource::Tracker, now);
+        let mut fail = |answers: bool| {
+            assert!(b.next(now).is_some());
+            if answers {
+                b.connected(addr(1));
+            }
+            b.failed(addr(1), now);
+            let wait = b.next_at().unwrap() - now;
+            now += wait;
+            wait.as_secs()
+        };
+        assert_eq!([true, true, false, true].map(&mut fail), [1, 2, 40, 8]);
     }
 
     #[test]
