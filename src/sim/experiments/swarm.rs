@@ -30,7 +30,8 @@ pub(super) struct Swarm {
     pub origin: f64,
     pub warm: f64,
     pub measured: f64,
-    /// See [`Viewing::earned`].
+    /// See [`Viewing::ahead`] and [`Viewing::earned`].
+    pub ahead: f64,
     pub earned: f64,
     /// See [`Group::mirrored`].
     pub mirrored: bool,
@@ -44,6 +45,7 @@ impl Default for Swarm {
             origin: 0.0,
             warm: WARM_S,
             measured: MEASURED_S,
+            ahead: 15.0,
             earned: 0.0,
             mirrored: false,
         }
@@ -79,7 +81,7 @@ impl Swarm {
             delay_ms: 15.0,
             delay_ms_most: 40.0,
             links: 25,
-            viewing: Viewing { leaves: true, ahead: 15.0, earned: self.earned, ..Viewing::default() },
+            viewing: Viewing { leaves: true, ahead: self.ahead, earned: self.earned, ..Viewing::default() },
             ..Group::default()
         }
     }
