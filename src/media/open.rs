@@ -29,9 +29,9 @@ struct Limits {
 }
 
 /// An MP4 whose tables say all there is to know: no decoder of pictures is tried, which would decode the first one twice, 25 ms for
-/// 120 kB on the way to the first picture. That of sound says what it is to give without a packet; without one FFmpeg would read on
-/// to the first of those.
-const TABLES: Limits = Limits { decoders: Some("aac"), ..SMALL };
+/// 120 kB on the way to the first picture. Those of sound say what they are to give without a packet; where one may not, FFmpeg
+/// would read on for it.
+const TABLES: Limits = Limits { decoders: Some("aac,mp3float,mp3,ac3,eac3,opus,flac,alac"), ..SMALL };
 
 /// FFmpeg stops as soon as every stream is known, so that mp4 and mkv never get here; a transport stream brings its
 /// sound up to a second after its picture. A quarter of this sent those to the full limits.
@@ -92,11 +92,10 @@ pub(super) fn open(reader: &SharedReader, cancel: &Cancel, exact: bool) -> Resul
     ffmpeg_next::init().map_err(|_| MediaError::NotMedia)?;
     // Damage in a stream is for the player to count, not for a terminal.
     ffmpeg_next::log::set_level(ffmpeg_next::log::Level::Quiet);
-    let tables = !exact && is_mp4(reader);
-    let less = [(&TABLES, tables), (&SMALL, !exact)];
-    for (limits, _) in less.into_iter().filter(|l| l.1) {
+    let less = if exact { [None, None] } else { [is_mp4(reader).then_some(&TABLES), Some(&SMALL)] };
+    for limits in less.into_iter().flatten() {
         match attempt(reader, cancel, limits) {
-            Ok(Some(o)) if complete(&o) || limits.decoders.is_some() && told_by_tables(&o) => return Ok(Some(o)),
+            Ok(Some(o)) if complete(&o, limits.decoders.is_some()) => return Ok(Some(o)),
             Ok(None) => return Ok(None),
             // A fault of the bytes stays one; anything else may be want of bytes.
             Err(e @ MediaError::Bytes(_)) => return Err(e),
@@ -148,35 +147,24 @@ fn attempt(reader: &SharedReader, cancel: &Cancel, limits: &Limits) -> Result<Op
     }
 }
 
-/// Whether the small limits found all that a decoder and a clock need.
-fn complete(o: &Opened) -> bool {
+/// Whether the small limits found all that a decoder and a clock need. With an MP4's `tables` pictures need not have been decoded: of these
+/// codecs they hold what the decoder's own headers say (`avcC` and its kin; for H.264 FFmpeg takes how far pictures are reordered
+/// from the table of times).
+fn complete(o: &Opened, tables: bool) -> bool {
     let known = |t: &Track| {
         // SAFETY: the parameters live as long as the track.
         let p = unsafe { &*t.params.as_ptr() };
         match t.params.medium() {
-            Type::Video => p.width > 0 && p.height > 0 && p.format >= 0 && t.frame_rate.numerator() > 0,
+            Type::Video => {
+                let told = tables && p.extradata_size > 0 && matches!(t.params.id(), Id::H264 | Id::HEVC | Id::AV1);
+                p.width > 0 && p.height > 0 && (p.format >= 0 || told) && t.frame_rate.numerator() > 0
+            }
             _ => p.sample_rate > 0 && p.format >= 0,
         }
     };
     // A transport stream lists its streams up front, yet one may have no codec until its first packet.
     let unknown = o.input.streams().any(|s| s.parameters().medium() == Type::Unknown);
     !unknown && o.timing.duration.is_some() && o.video.as_ref().is_none_or(known) && o.audio.as_ref().is_none_or(known)
-}
-
-/// Whether the tables of an MP4 were enough for that, without a decoder: of these codecs they hold what the decoder's own headers say
-/// (`avcC` and its kin; for H.264 FFmpeg takes how far pictures are reordered from the table of times).
-fn told_by_tables(o: &Opened) -> bool {
-    let known = |t: &Track| {
-        // SAFETY: the parameters live as long as the track.
-        let p = unsafe { &*t.params.as_ptr() };
-        p.extradata_size > 0
-            && match t.params.id() {
-                Id::H264 | Id::HEVC | Id::AV1 => p.width > 0 && p.height > 0 && t.frame_rate.numerator() > 0,
-                Id::AAC => p.sample_rate > 0 && p.ch_layout.nb_channels > 0,
-                _ => false,
-            }
-    };
-    o.timing.duration.is_some() && o.video.as_ref().is_none_or(known) && o.audio.as_ref().is_none_or(known)
 }
 
 fn choose(mut input: Input) -> Result<Opened, MediaError> {

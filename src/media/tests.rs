@@ -260,15 +260,21 @@ impl ByteSource for Arriving {
 
 /// Noise, so that three seconds are some megabytes.
 fn heavy(dir: &Path, name: &str) -> PathBuf {
+    heavy_with(dir, name, "aac")
+}
+
+fn heavy_with(dir: &Path, name: &str, sound: &str) -> PathBuf {
     let args = ["-vf", "noise=alls=60:allf=t", "-c:v", "libx264", "-preset", "ultrafast", "-b:v", "8M", "-g", "25"];
-    make(dir, name, &[&args[..], &["-c:a", "aac", "-movflags", "+faststart"]].concat())
+    make(dir, name, &[&args[..], &["-c:a", sound, "-movflags", "+faststart"]].concat())
 }
 
 #[test]
 fn the_first_picture_needs_little_more_than_its_own_bytes() {
     let dir = tempfile::tempdir().unwrap();
-    for name in ["heavy.mp4", "heavy.mkv"] {
-        let source = Arriving::new(&heavy(dir.path(), name), 200_000);
+    for (name, sound) in
+        [("a.mp4", "aac"), ("a.mkv", "aac"), ("b.mp4", "libmp3lame"), ("c.mp4", "ac3"), ("d.mp4", "eac3")]
+    {
+        let source = Arriving::new(&heavy_with(dir.path(), name, sound), 200_000);
         let player = play(Reader::new(source.clone()), headless(Pace::Clock, None));
         wait(&player, "first picture from 200 000 bytes", |s| s.first_frame.is_some());
         assert!(source.bytes.len() > 3_000_000 && source.read.load(Ordering::Relaxed) < 400_000, "{name}");

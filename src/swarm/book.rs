@@ -221,7 +221,7 @@ impl Book {
         {
             e.failures = if lived >= GOOD_LIFE { 0 } else { e.failures.saturating_add(1) };
             e.state = State::Idle;
-            e.not_before = now + pause(e.source, true, e.failures.max(1));
+            e.not_before = now + pause(e.source, false, e.failures.max(1));
         }
     }
 
@@ -303,9 +303,10 @@ impl Book {
     }
 }
 
-/// How long to leave an address alone after this many failures in a row: doubling, from 10 s to 20 min. Who `answered` is there:
-/// perhaps it still counts our link of a moment ago (Transmission does, until it looks again after half a second) or has no place
-/// just now. With such a peer, and with one that the user named, it begins at a second.
+/// How long to leave an address alone after this many failures in a row: doubling, from 10 s to 20 min. Who `answered` the dial and
+/// hung up is there: perhaps it still counts our link of a moment ago (Transmission does, until it looks again after half a second) or
+/// has no place just now. With such a peer, and with one that the user named, it begins at a second. Not with one whose link
+/// stood: it, or we, had enough of it, and others come first.
 fn pause(source: LinkSource, answered: bool, failures: u32) -> Duration {
     let user = source == LinkSource::User;
     let base = if user || answered { 1 } else { 10 };
