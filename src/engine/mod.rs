@@ -8,8 +8,8 @@
 //! what peers and a server bring of one piece in `sharing`, second requests in `hedge`, rarest first in `ahead` and `availability`,
 //! bids in `bid`, when a server is asked in `server`, the peers' receive budget in `priority`, start and rebuffer in `playout`,
 //! choking in `upload`, bad pieces in `trust`.
-//! What merely keeps the books is in `board`, `links`, `peers` and `arrivals`, and of servers in `origins` and `ranges`; who could bring what, and when,
-//! in `candidates` and `outlook`.
+//! What merely keeps the books is in `board`, `links`, `peers` and `arrivals`, and of servers in `origins` and `ranges`;
+//! who could bring what, and when, in `candidates` and `outlook`.
 
 mod agenda;
 mod ahead;
